@@ -1,0 +1,1 @@
+//! Subnets, leases and host set-up.

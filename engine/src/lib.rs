@@ -1,0 +1,3 @@
+//! The packet engine: packets in, packets out.
+
+pub mod wire;

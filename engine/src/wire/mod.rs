@@ -1,0 +1,1 @@
+//! The pure half of the engine: bytes in, decisions and bytes out; no descriptors, no clock.

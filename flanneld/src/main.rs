@@ -1,0 +1,3 @@
+//! The flannel daemon.
+
+fn main() {}
