@@ -1,1 +1,32 @@
-//! Network-namespace lab, traffic generator and measurements.
+//! One instrument for the demo, the end-to-end tests and the benchmarks.
+//!
+//! A [`Lab`] is two nodes joined by a veth, each with a bridge and one container, all in network
+//! namespaces of this process. A [`Path`] is what carries packets between the two containers:
+//! plain routing, kernel VXLAN, the daemon, or a one-packet-at-a-time peer. [`traffic`] sends
+//! through it, [`cpu`] says what that cost, [`stats`] and [`report`] say what it means.
+//!
+//! ```text
+//! container a ── cni0 ── node a ── eth0 ═══ eth0 ── node b ── cni0 ── container b
+//!  10.5.x.2     10.5.x.1   192.168.77.1   192.168.77.2           10.5.y.1    10.5.y.2
+//! ```
+//!
+//! The namespaces have no name: only descriptors of this process and its children hold them, so
+//! the kernel removes them, and every device inside, however the process ends.
+
+pub mod baseline;
+pub mod cpu;
+pub mod daemon;
+pub mod frames;
+pub mod lab;
+pub mod measure;
+pub mod namespace;
+pub mod paths;
+pub mod report;
+pub mod scratch;
+pub mod stats;
+mod sys;
+pub mod traffic;
+
+pub use lab::{Lab, Profile, Side};
+pub use namespace::Namespace;
+pub use paths::{Path, PathSpec};

@@ -1,0 +1,102 @@
+//! A program that runs in a node's namespace while a path is up.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cpu;
+use crate::sys;
+
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running daemon whose output goes to a file.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `command` with its output in `log`.
+    pub fn start(command: &mut Command, log: &Path) -> io::Result<Self> {
+        let output = File::create(log)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .spawn()
+            .map_err(|error| io::Error::other(format!("cannot start {program}: {error}")))?;
+        Ok(Self {
+            child,
+            log: log.to_owned(),
+        })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Processor time it has used so far, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu::used_by(Path::new(&format!("/proc/{}/stat", self.id())))
+    }
+
+    /// The most memory it has had resident, in KiB.
+    pub fn peak_memory_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// An error if it has ended by itself, with the end of its log.
+    pub fn still_running(&mut self) -> io::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(io::Error::other(format!(
+                "the daemon ended with {status}:\n{}",
+                self.log()
+            ))),
+        }
+    }
+
+    /// Asks it to end and waits; kills it when it does not listen.
+    pub fn stop(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        sys::terminate(&self.child)?;
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Err(io::Error::other(format!(
+            "the daemon did not end in {STOP_PATIENCE:?}:\n{}",
+            self.log()
+        )))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The process is gone or killed after this, whatever the answer.
+        let _ = self.stop();
+    }
+}

@@ -1,0 +1,109 @@
+//! Senders and receivers, fast enough not to be what is measured.
+//!
+//! Every kind of traffic opens its sockets in the two containers and runs in threads of this
+//! process: a socket belongs to its namespace wherever it is used.
+
+pub mod iperf3;
+pub mod latency;
+pub mod rate;
+pub mod tcp;
+pub mod window;
+
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd;
+
+use crate::namespace::Namespace;
+use crate::{Path, Side, sys};
+
+/// An IPv4 and a UDP header: what an inner packet has besides its payload.
+pub const HEADERS: usize = 28;
+/// Datagrams per system call, in both directions.
+const BATCH: usize = 64;
+/// Large enough that a descheduled receiver loses nothing in a few milliseconds.
+const SOCKET_BUFFER: i32 = 8 << 20;
+
+/// The two containers, seen from the one that sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'a> {
+    /// The sender's namespace and address.
+    pub near: (&'a Namespace, IpAddr),
+    /// The receiver's namespace and address.
+    pub far: (&'a Namespace, IpAddr),
+}
+
+impl<'a> Ends<'a> {
+    /// The ends of `path` with `from` as the sender.
+    pub fn of(path: &'a Path, from: Side) -> Self {
+        Self {
+            near: path.container(from),
+            far: path.container(from.other()),
+        }
+    }
+
+    /// `count` flows, each a pair of sockets connected to each other.
+    fn flows(&self, count: usize) -> io::Result<Vec<Flow>> {
+        (0..count).map(|_| Flow::between(self)).collect()
+    }
+}
+
+/// One UDP flow: the sender's and the receiver's socket.
+struct Flow {
+    near: UdpSocket,
+    far: UdpSocket,
+}
+
+impl Flow {
+    fn between(ends: &Ends<'_>) -> io::Result<Self> {
+        let [near, far] = [ends.near, ends.far].map(|end| open(end.0, end.1));
+        let (near, far) = (near?, far?);
+        near.connect(far.local_addr()?)?;
+        far.connect(near.local_addr()?)?;
+        Ok(Self { near, far })
+    }
+}
+
+fn open(container: &Namespace, address: IpAddr) -> io::Result<UdpSocket> {
+    let socket = container.enter(|| UdpSocket::bind((address, 0)))?;
+    sys::force_buffers(socket.as_fd(), SOCKET_BUFFER)?;
+    Ok(socket)
+}
+
+/// Whether a system call only said that there is nothing now.
+pub(crate) fn would_block(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// Takes everything that waits at a socket; calls `each` per datagram and says how many there were.
+fn drain(
+    socket: &UdpSocket,
+    batch: &mut sys::MessageBatch,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<u64> {
+    let mut total = 0;
+    loop {
+        match batch.receive(socket.as_fd()) {
+            Ok(count) => {
+                (0..count).for_each(|index| each(batch.received(index)));
+                total += count as u64;
+                if count < batch.capacity() {
+                    return Ok(total);
+                }
+            }
+            Err(error) if would_block(&error) => return Ok(total),
+            // The far side may have answered "port unreachable" when an earlier run ended.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The number a generator put at the front of a datagram.
+fn sequence(datagram: &[u8]) -> u64 {
+    datagram
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+}

@@ -1,0 +1,118 @@
+//! TCP streams: large writes, large reads, counted at the receiver after a warm-up.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::Ends;
+
+/// The same in every lab, whatever the machine's default: a paced default would hide the paths.
+const CONGESTION_CONTROL: &[u8] = b"cubic";
+const CHUNK: usize = 128 << 10;
+const WARM_UP: Duration = Duration::from_millis(300);
+const STUCK_AFTER: Duration = Duration::from_millis(500);
+
+/// What the streams of one run moved, after the warm-up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// How long they were counted.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// Gigabits per second.
+    pub fn gbps(&self) -> f64 {
+        self.bytes as f64 * 8.0 / self.seconds / 1e9
+    }
+}
+
+/// Sends over `streams` connections for `duration`; calls `edge` when counting starts and ends.
+pub fn run(
+    ends: &Ends<'_>,
+    streams: usize,
+    duration: Duration,
+    mut edge: impl FnMut(),
+) -> io::Result<Outcome> {
+    let connections: Vec<_> = (0..streams)
+        .map(|_| connect(ends))
+        .collect::<io::Result<_>>()?;
+    let (stop, received) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (near, far): (Vec<_>, Vec<_>) = connections.into_iter().unzip();
+    Ok(thread::scope(|scope| {
+        near.into_iter()
+            .for_each(|stream| drop(scope.spawn(|| send(stream, &stop))));
+        far.into_iter()
+            .for_each(|stream| drop(scope.spawn(|| receive(stream, &received))));
+        thread::sleep(WARM_UP);
+        edge();
+        let (started, before) = (Instant::now(), received.load(Ordering::Relaxed));
+        thread::sleep(duration);
+        let bytes = received.load(Ordering::Relaxed) - before;
+        let seconds = started.elapsed().as_secs_f64();
+        edge();
+        stop.store(true, Ordering::Relaxed);
+        Outcome { bytes, seconds }
+    }))
+}
+
+/// Opens one connection: the sender's and the receiver's stream.
+fn connect(ends: &Ends<'_>) -> io::Result<(TcpStream, TcpStream)> {
+    let address = SocketAddr::new(ends.far.1, 0);
+    let listener: TcpListener = ends.far.0.enter(|| {
+        let socket = stream_socket(address)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(1)?;
+        Ok(socket.into())
+    })?;
+    let listening = listener.local_addr()?;
+    let near: TcpStream = ends.near.0.enter(|| {
+        let socket = stream_socket(listening)?;
+        socket.connect_timeout(&SockAddr::from(listening), Duration::from_secs(5))?;
+        Ok(socket.into())
+    })?;
+    let (far, _) = listener.accept()?;
+    near.set_write_timeout(Some(STUCK_AFTER))?;
+    far.set_read_timeout(Some(STUCK_AFTER))?;
+    Ok((near, far))
+}
+
+/// Congestion control is chosen before connecting: pacing, once begun, would stay.
+fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_tcp_congestion(CONGESTION_CONTROL)?;
+    Ok(socket)
+}
+
+fn send(mut stream: TcpStream, stop: &AtomicBool) {
+    let chunk = vec![0x5a; CHUNK];
+    while !stop.load(Ordering::Relaxed) {
+        match stream.write(&chunk) {
+            Ok(_) => {}
+            Err(error) if super::would_block(&error) => {}
+            Err(_) => break,
+        }
+    }
+}
+
+/// Reads until the sender closes, or until nothing has come for long after it should have.
+fn receive(mut stream: TcpStream, received: &AtomicU64) {
+    let mut chunk = vec![0; CHUNK];
+    let mut silences = 0;
+    while silences < 20 {
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => {
+                received.fetch_add(length as u64, Ordering::Relaxed);
+                silences = 0;
+            }
+            Err(error) if super::would_block(&error) => silences += 1,
+            Err(_) => break,
+        }
+    }
+}
