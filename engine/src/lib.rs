@@ -1,3 +1,31 @@
-//! The packet engine: packets in, packets out.
+//! The packet engine: packets in, packets out; no leases, no async, no configuration files.
+//!
+//! Outward a packet goes [`outbound`] -> [`plan`] -> `io::underlay`; inward `io::underlay` ->
+//! [`inbound`] -> [`wire::merge`] -> `io`. One [`worker`] thread per queue runs both, [`engine`]
+//! starts them, [`table`] tells them where packets go, [`stats`] what became of each.
 
+mod answers;
+mod capabilities;
+mod config;
+mod engine;
+mod error;
+mod idle;
+mod inbound;
+mod io;
+mod outbound;
+mod plan;
+mod probe;
+mod sockets;
+mod stats;
+mod sys;
+mod table;
 pub mod wire;
+mod worker;
+
+pub use capabilities::{Capabilities, IoKind};
+pub use config::{EngineConfig, Form, IoChoice, Offloads};
+pub use engine::Engine;
+pub use error::StartError;
+pub use stats::{Counter, Counters, DropReason};
+pub use table::{Peer, PeerForm, Route, SubnetTable};
+pub use wire::Mac;

@@ -11,8 +11,16 @@ pub mod ip;
 pub mod l4;
 pub mod merge;
 pub mod split;
+pub mod unmerge;
 pub mod virtio;
 pub mod vxlan;
+
+#[cfg(test)]
+#[path = "../../tests/oracle/packet.rs"]
+mod packet;
+#[cfg(test)]
+#[path = "../../tests/oracle/train.rs"]
+mod train;
 
 use std::fmt;
 

@@ -215,3 +215,6 @@ pub fn finish_checksum(packet: &mut [u8], hdr: &VirtioNetHdr) -> Result<(), BadO
     put16(packet, field, checksum);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

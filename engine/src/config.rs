@@ -1,0 +1,111 @@
+//! What an engine is told when it starts.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::wire::Mac;
+
+/// Which way the kernel is asked to move packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoChoice {
+    /// Whatever measures faster on this kernel.
+    #[default]
+    Auto,
+    /// io_uring, in the best form this kernel has.
+    Uring,
+    /// io_uring with one read that keeps delivering (Linux 6.7).
+    UringMultishot,
+    /// io_uring with batches of single reads.
+    UringOneshot,
+    /// epoll with `read` and `writev`.
+    Epoll,
+    /// epoll on a plain device: one queue, no virtio header, so no offload on the TUN.
+    SingleQueue,
+}
+
+/// A wire format this node listens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The bare inner packet as UDP payload.
+    Udp {
+        /// Where we listen, and what we send from.
+        port: u16,
+    },
+    /// VXLAN.
+    Vxlan {
+        /// Where we listen.
+        port: u16,
+        /// The network's identifier.
+        vni: u32,
+        /// Our tunnel endpoint address, as published in our lease.
+        mac: Mac,
+    },
+}
+
+impl Form {
+    /// The port this form listens on.
+    pub fn port(&self) -> u16 {
+        match *self {
+            Self::Udp { port } | Self::Vxlan { port, .. } => port,
+        }
+    }
+}
+
+/// Offloads that may be used where the kernel has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offloads {
+    /// TCP super-packets to and from the TUN.
+    pub tso: bool,
+    /// UDP super-packets to and from the TUN.
+    pub uso: bool,
+    /// Many datagrams in one send.
+    pub gso: bool,
+    /// Many datagrams in one receive.
+    pub gro: bool,
+    /// Consecutive inner packets joined before they are written to the TUN.
+    pub merge: bool,
+    /// Join only packets whose IPv4 identifications come back exactly. Packets that must not be
+    /// fragmented need none (RFC 6864), and many senders number them all alike: those then stay
+    /// alone.
+    pub exact_ids: bool,
+}
+
+impl Default for Offloads {
+    fn default() -> Self {
+        Self {
+            tso: true,
+            uso: true,
+            gso: true,
+            gro: true,
+            merge: true,
+            exact_ids: false,
+        }
+    }
+}
+
+/// What an engine needs to know to start.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Name of the TUN device; `%d` becomes the next free number.
+    pub tun_name: String,
+    /// Worker threads; `None`: as many as measure well on this machine.
+    pub workers: Option<usize>,
+    /// Bind each worker to one processor; `None`: only where each has one to itself.
+    pub pin: Option<bool>,
+    /// How packets are moved.
+    pub io: IoChoice,
+    /// Which wire formats to listen for.
+    pub forms: Vec<Form>,
+    /// Outer addresses to bind, at most one of each family.
+    pub bind: Vec<IpAddr>,
+    /// Largest inner packet.
+    pub mtu: u16,
+    /// Our addresses on the TUN device, from which ICMP answers come.
+    pub tun_addresses: Vec<IpAddr>,
+    /// Which offloads may be used.
+    pub offloads: Offloads,
+    /// How long a worker looks for more before it sleeps; zero: not at all.
+    pub spin: Duration,
+    /// Spread the flows of the UDP form over source ports, as VXLAN always does.
+    pub flow_ports: bool,
+}

@@ -1,0 +1,355 @@
+//! Starting and stopping: everything is chosen here, once, so that the loops need not ask.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use mio::Waker;
+use ringbuf::{Arena, Frame, FrameLayout, Pool};
+
+use crate::answers::Answers;
+use crate::capabilities::{Capabilities, IoKind, OpenTun, open_tun};
+use crate::config::{EngineConfig, Form};
+use crate::error::StartError;
+use crate::idle::Idle;
+use crate::inbound::Inbound;
+use crate::io::epoll::EpollIo;
+use crate::io::underlay::Underlay;
+use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo};
+use crate::outbound::{Outbound, VxlanIdentity};
+use crate::sockets;
+use crate::stats::{Counters, SharedStats, WorkerStats};
+use crate::sys::cpu;
+use crate::sys::mmsg::RECEIVE_MAX;
+use crate::sys::tun::TunQueue;
+use crate::table::{SubnetTable, TableReader, TableWriter};
+use crate::wire::merge::MergeConfig;
+use crate::worker::Worker;
+
+/// Workers at most, unless asked for more: past that the underlay is the limit.
+const WORKERS_MAX: usize = 8;
+
+/// A running engine. Dropping it stops it and removes the TUN device.
+pub struct Engine {
+    name: String,
+    capabilities: Capabilities,
+    table: TableWriter,
+    stats: Vec<SharedStats>,
+    threads: Vec<Thread>,
+    failures: Receiver<String>,
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    waker: Arc<Waker>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All that one worker thread is given.
+struct WorkerParts {
+    tun: TunQueue,
+    underlay: Underlay,
+    table: TableReader,
+    stats: SharedStats,
+    cpu: Option<usize>,
+    setup: Arc<Setup>,
+}
+
+/// What all workers share and none changes.
+struct Setup {
+    config: EngineConfig,
+    capabilities: Capabilities,
+    vxlan: VxlanIdentity,
+}
+
+impl Engine {
+    /// Creates the TUN device, binds the sockets and starts the workers. The device still needs
+    /// its address and to be set up before packets flow.
+    pub fn start(config: EngineConfig, table: SubnetTable) -> Result<Self, StartError> {
+        let cpus = cpu::allowed().unwrap_or_else(|_| vec![0]);
+        let wanted = config
+            .workers
+            .unwrap_or_else(|| default_workers(cpus.len()))
+            .max(1);
+        let mut tun =
+            open_tun(&config.tun_name, wanted, config.io, &config.offloads).map_err(|source| {
+                StartError::Tun {
+                    name: config.tun_name.clone(),
+                    source,
+                }
+            })?;
+        let queues = std::mem::take(&mut tun.queues);
+        let shared = queues.len() > 1;
+        let underlays: Vec<_> = queues
+            .iter()
+            .map(|_| sockets::open(&config, shared))
+            .collect::<Result<_, _>>()?;
+        let capabilities = capabilities(&config, &tun, &underlays)?;
+        let pins = pins(&config, &cpus, queues.len());
+        let writer = TableWriter::default();
+        writer.publish(table);
+        let setup = Arc::new(Setup {
+            vxlan: identity(&config.forms),
+            config,
+            capabilities,
+        });
+        let stats: Vec<_> = queues.iter().map(|_| WorkerStats::shared()).collect();
+        let (failed, failures) = unbounded();
+        let mut engine = Self {
+            name: tun.name,
+            capabilities: setup.capabilities.clone(),
+            table: writer,
+            stats,
+            threads: Vec::new(),
+            failures,
+        };
+        let parts = queues.into_iter().zip(underlays).zip(pins);
+        for (index, ((tun, underlay), cpu)) in parts.enumerate() {
+            let table = engine.table.reader();
+            let stats = Arc::clone(&engine.stats[index]);
+            let parts = WorkerParts {
+                tun,
+                underlay,
+                table,
+                stats,
+                cpu,
+                setup: Arc::clone(&setup),
+            };
+            engine.threads.push(spawn(index, parts, failed.clone())?);
+        }
+        Ok(engine)
+    }
+
+    /// The name the TUN device got.
+    pub fn tun_name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is in use and why; one line when printed.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Replaces the next-hop table; each worker uses the new one from its next turn on.
+    pub fn publish(&self, table: SubnetTable) {
+        self.table.publish(table);
+    }
+
+    /// The table in use.
+    pub fn table(&self) -> Arc<SubnetTable> {
+        self.table.current()
+    }
+
+    /// The sum of all workers' counters.
+    pub fn counters(&self) -> Counters {
+        Counters::sum(self.stats.iter())
+    }
+
+    /// Gives a message when a worker had to end, as when its device was deleted.
+    pub fn failures(&self) -> &Receiver<String> {
+        &self.failures
+    }
+
+    /// Ends the workers, removes the device, and says what was counted.
+    pub fn stop(mut self) -> Counters {
+        self.end_workers();
+        self.counters()
+    }
+
+    fn end_workers(&mut self) {
+        for thread in &self.threads {
+            // Only fails when the worker, and with it the poll it wakes, is already gone.
+            let _ = thread.waker.wake();
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.handle.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end_workers();
+    }
+}
+
+/// Two queues on two busy processors measure slower than one; from three on each worker pays.
+fn default_workers(cpus: usize) -> usize {
+    if cpus <= 2 { 1 } else { cpus.min(WORKERS_MAX) }
+}
+
+/// Where each worker is bound: by default only when each has a processor to itself.
+fn pins(config: &EngineConfig, cpus: &[usize], workers: usize) -> Vec<Option<usize>> {
+    let alone = workers > 1 && workers <= cpus.len();
+    let pinned = config.pin.unwrap_or(alone);
+    (0..workers)
+        .map(|index| pinned.then(|| cpus[index % cpus.len()]))
+        .collect()
+}
+
+fn identity(forms: &[Form]) -> VxlanIdentity {
+    let vxlan = forms.iter().find_map(|form| match *form {
+        Form::Vxlan { vni, mac, .. } => Some(VxlanIdentity { vni, mac }),
+        Form::Udp { .. } => None,
+    });
+    vxlan.unwrap_or_default()
+}
+
+fn capabilities(
+    config: &EngineConfig,
+    tun: &OpenTun,
+    underlays: &[Underlay],
+) -> Result<Capabilities, StartError> {
+    let (io, io_reason) = crate::probe::choose_io(config, tun)?;
+    Ok(Capabilities {
+        io,
+        io_reason,
+        workers: underlays.len(),
+        vnet_header: tun.vnet_header,
+        tso: tun.tso,
+        uso: tun.uso,
+        gso_segments: underlays
+            .iter()
+            .map(|one| one.socket(0).segments_max)
+            .min()
+            .unwrap_or(1),
+        gro: config.offloads.gro && underlays.iter().all(|one| one.socket(0).gro),
+        merge: config.offloads.merge && tun.vnet_header,
+    })
+}
+
+fn spawn(index: usize, parts: WorkerParts, failed: Sender<String>) -> Result<Thread, StartError> {
+    let (report, started) = bounded(1);
+    let body = move || {
+        if let Err(error) = work(parts, &report) {
+            let _ = failed.send(format!("worker {index} ended: {error}"));
+        }
+    };
+    let builder = std::thread::Builder::new().name(format!("worker-{index}"));
+    let handle = builder.spawn(body).map_err(StartError::Thread)?;
+    let gone = |_| {
+        Err(StartError::Thread(io::Error::other(
+            "the worker ended at once",
+        )))
+    };
+    let waker = started.recv().unwrap_or_else(gone)?;
+    Ok(Thread { handle, waker })
+}
+
+type Report = Sender<Result<Arc<Waker>, StartError>>;
+
+/// The life of a worker thread: its memory is mapped here and outlives all that borrows it.
+fn work(parts: WorkerParts, report: &Report) -> io::Result<()> {
+    if let Some(cpu) = parts.cpu
+        && let Err(error) = cpu::pin(cpu)
+    {
+        tracing::warn!("cannot bind a worker to processor {cpu}: {error}");
+    }
+    let count = (BATCH_PACKETS + RECEIVE_MAX) as u32;
+    let layout = FrameLayout {
+        count,
+        headroom: HEADROOM,
+        capacity: FRAME_BYTES,
+    };
+    let mut arena = match Arena::new(layout) {
+        Ok(arena) => arena,
+        Err(error) => return start_failed(report, StartError::Memory(error)),
+    };
+    let mut pool = arena.frames();
+    let receive: Vec<_> = std::iter::from_fn(|| pool.take())
+        .take(RECEIVE_MAX)
+        .collect();
+    run_on(parts, pool, receive, report)
+}
+
+fn start_failed(report: &Report, error: StartError) -> io::Result<()> {
+    let _ = report.send(Err(error));
+    Ok(())
+}
+
+/// The one place where a way of moving packets becomes a type.
+fn run_on<'a>(
+    parts: WorkerParts,
+    pool: Pool<'a>,
+    receive: Vec<Frame<'a>>,
+    report: &Report,
+) -> io::Result<()> {
+    let WorkerParts {
+        tun,
+        underlay,
+        table,
+        stats,
+        setup,
+        ..
+    } = parts;
+    let capabilities = &setup.capabilities;
+    let vnet = capabilities.vnet_header;
+    let assemble = Assemble {
+        setup: &setup,
+        table,
+        stats,
+        receive,
+    };
+    match capabilities.io {
+        IoKind::Epoll | IoKind::SingleQueue => {
+            assemble.run(EpollIo::new(tun, vnet, pool, underlay), report)
+        }
+        IoKind::UringMultishot | IoKind::UringOneshot => todo!(),
+    }
+}
+
+struct Assemble<'s, 'a> {
+    setup: &'s Setup,
+    table: TableReader,
+    stats: SharedStats,
+    receive: Vec<Frame<'a>>,
+}
+
+impl<'a> Assemble<'_, 'a> {
+    fn run<I: PacketIo<'a>>(
+        self,
+        io: io::Result<(I, Arc<Waker>)>,
+        report: &Report,
+    ) -> io::Result<()> {
+        let Setup {
+            config,
+            capabilities,
+            vxlan,
+        } = self.setup;
+        let (io, waker) = match io {
+            Ok(made) => made,
+            Err(source) => {
+                let choice = capabilities.io.to_string();
+                return start_failed(report, StartError::Io { choice, source });
+            }
+        };
+        let _ = report.send(Ok(waker));
+        let merge = MergeConfig {
+            vnet_header: capabilities.vnet_header,
+            tcp: capabilities.merge && capabilities.tso,
+            udp: capabilities.merge && capabilities.uso,
+            max_udp_segments: capabilities.gso_segments.max(64),
+            mtu: config.mtu.into(),
+            constant_ids: !config.offloads.exact_ids,
+        };
+        let answers = Answers::new(config.tun_addresses.clone());
+        let worker = Worker {
+            io,
+            outbound: Outbound::new(answers, *vxlan, config.mtu),
+            inbound: Inbound::new(self.receive, merge, *vxlan),
+            table: self.table,
+            stats: self.stats,
+            idle: Idle::new(config.spin),
+        };
+        worker.run()
+    }
+}

@@ -1,0 +1,226 @@
+//! Underlay -> TUN. In packet order:
+//!
+//! 1. receive a batch of messages, each one datagram or a joined run of them;
+//! 2. for each message: its outer source must be a peer;
+//! 3. for each datagram in it: unwrap, check, see that it is for us, merge the ECN mark;
+//! 4. join consecutive packets of a flow into super-packets;
+//! 5. write them to the TUN.
+//!
+//! The inner hop limit is left alone: it was lowered where the packet entered the tunnel, and the
+//! host that forwards it next lowers it again.
+
+use std::net::IpAddr;
+
+use ringbuf::Frame;
+
+use crate::config::Form;
+use crate::io::tun_writer::Outgoing;
+use crate::io::{PacketIo, is_dry};
+use crate::outbound::{Pass, VxlanIdentity};
+use crate::stats::{Counter, DropReason, WorkerStats};
+use crate::sys::mmsg::RecvBatch;
+use crate::table::SubnetTable;
+use crate::wire::ip::{self, IpInfo};
+use crate::wire::merge::{MergeConfig, Merger};
+use crate::wire::vxlan::{self, VxlanError};
+use crate::wire::{Family, Mac, Piece, ecn};
+
+/// The inward half of a worker.
+#[derive(Debug)]
+pub(crate) struct Inbound<'a> {
+    batch: RecvBatch<'a>,
+    merger: Merger,
+    vxlan: VxlanIdentity,
+}
+
+/// The message a datagram came in.
+#[derive(Clone, Copy, Debug)]
+struct Envelope {
+    form: Form,
+    ecn: u8,
+    peer: u32,
+}
+
+impl<'a> Inbound<'a> {
+    /// Receives into `frames`, one message each.
+    pub(crate) fn new(frames: Vec<Frame<'a>>, merge: MergeConfig, vxlan: VxlanIdentity) -> Self {
+        Self {
+            batch: RecvBatch::new(frames),
+            merger: Merger::new(merge),
+            vxlan,
+        }
+    }
+
+    /// One batch from each listener to the TUN.
+    pub(crate) fn pass<I: PacketIo<'a>>(
+        &mut self,
+        io: &mut I,
+        table: &SubnetTable,
+        stats: &WorkerStats,
+    ) -> Pass {
+        let mut pass = Pass {
+            packets: 0,
+            dry: true,
+        };
+        for listener in 0..io.underlay().listeners() {
+            // A receive error is one that an earlier send earned; the next receive is clean.
+            let received = io.underlay().receive(listener, &mut self.batch);
+            let messages = match received {
+                Ok(messages) => messages,
+                Err(error) => {
+                    pass.dry &= is_dry(&error);
+                    continue;
+                }
+            };
+            pass.packets += messages;
+            pass.dry &= messages < self.batch.capacity();
+            stats.add(Counter::Receives, messages as u64);
+            let form = io.underlay().socket(listener).form;
+            for slot in 0..messages {
+                self.message(slot, form, table, stats);
+            }
+            self.write(io, stats);
+        }
+        pass
+    }
+
+    /// Step 5.
+    fn write<I: PacketIo<'a>>(&mut self, io: &mut I, stats: &WorkerStats) {
+        let merger = &mut self.merger;
+        merger.flush(self.batch.frames_mut());
+        let (writes, pieces, headers) = (merger.writes(), merger.pieces(), merger.headers());
+        io.write_tun(
+            &Outgoing {
+                writes,
+                pieces,
+                headers,
+                frames: self.batch.frames(),
+            },
+            stats,
+        );
+        stats.add(Counter::CopiedBytes, headers.len() as u64);
+        merger.clear();
+    }
+
+    /// Step 2, and the datagrams of the message one by one.
+    fn message(&mut self, slot: usize, form: Form, table: &SubnetTable, stats: &WorkerStats) {
+        let received = self.batch.received(slot);
+        let packets = received.packets();
+        stats.add(Counter::FromUnderlay, packets);
+        let Some(peer) = received.source.and_then(|source| table.sender(source)) else {
+            return stats.drop(DropReason::InNotPeer, packets);
+        };
+        if received.truncated {
+            return stats.drop(DropReason::InTruncated, packets);
+        }
+        let envelope = Envelope {
+            form,
+            ecn: received.ecn,
+            peer,
+        };
+        let first = self.batch.frames()[slot].start();
+        for (start, len) in received.datagrams() {
+            let start = (first + start) as u32;
+            let datagram = Piece {
+                slot: slot as u16,
+                start,
+                len: len as u32,
+            };
+            if let Some(reason) = self.refusal(datagram, &envelope, table) {
+                stats.drop(reason, 1);
+            }
+        }
+    }
+
+    /// Steps 3 and 4; the reason why not, if the packet is not carried.
+    fn refusal(
+        &mut self,
+        datagram: Piece,
+        envelope: &Envelope,
+        table: &SubnetTable,
+    ) -> Option<DropReason> {
+        let frames = self.batch.frames_mut();
+        let whole = frames[usize::from(datagram.slot)].whole_mut();
+        let packet = match unwrap(datagram, whole, &envelope.form, self.vxlan.mac) {
+            Ok(packet) => packet,
+            Err(reason) => return Some(reason),
+        };
+        let bytes = packet.of_mut(whole);
+        let Ok(mut info) = IpInfo::parse(bytes) else {
+            return Some(DropReason::InMalformed);
+        };
+        if let Some(reason) = refuse_header(bytes, &info, table) {
+            return Some(reason);
+        }
+        if envelope.ecn != 0 {
+            let Some(merged) = ecn::merge(envelope.ecn, info.ecn) else {
+                return Some(DropReason::InEcn);
+            };
+            ip::set_ecn(bytes, &info, merged);
+            info.ecn = merged;
+        }
+        let packet = Piece {
+            len: info.total_len as u32,
+            ..packet
+        };
+        self.merger
+            .push(frames, packet, &info, envelope.peer)
+            .err()
+            .map(|_| DropReason::InOversize)
+    }
+}
+
+/// The inner packet of a datagram, padding included.
+fn unwrap(datagram: Piece, whole: &[u8], form: &Form, own_mac: Mac) -> Result<Piece, DropReason> {
+    match *form {
+        Form::Udp { .. } => Ok(datagram),
+        Form::Vxlan { vni, .. } => {
+            let (offset, family) =
+                vxlan::open(datagram.of(whole), vni, own_mac).map_err(vxlan_reason)?;
+            let packet = datagram.skip(offset as u32);
+            // The Ethernet type must not promise another protocol than the packet speaks.
+            let version = packet.of(whole).first().map(|byte| byte >> 4);
+            let promised = if family == Family::V4 { 4 } else { 6 };
+            if version == Some(promised) {
+                Ok(packet)
+            } else {
+                Err(DropReason::InVxlanType)
+            }
+        }
+    }
+}
+
+fn vxlan_reason(error: VxlanError) -> DropReason {
+    match error {
+        VxlanError::TooShort => DropReason::InVxlanShort,
+        VxlanError::Flags => DropReason::InVxlanFlags,
+        VxlanError::Vni => DropReason::InVxlanVni,
+        VxlanError::Mac => DropReason::InVxlanMac,
+        VxlanError::Ethertype => DropReason::InVxlanType,
+    }
+}
+
+/// What an honest peer never sends: a broken header, traffic for others, a source that is not its.
+fn refuse_header(bytes: &[u8], info: &IpInfo, table: &SubnetTable) -> Option<DropReason> {
+    if !ip::header_checksum_ok(bytes, info) {
+        return Some(DropReason::InHeaderChecksum);
+    }
+    if info.ttl == 0 {
+        return Some(DropReason::InTtl);
+    }
+    if !table.is_own(ip::destination(bytes, info.family)) {
+        return Some(DropReason::InNotOurs);
+    }
+    let source = ip::source(bytes, info.family);
+    (table.is_own(source) || !may_be_source(source)).then_some(DropReason::InForbiddenSource)
+}
+
+fn may_be_source(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(v4) => {
+            let [first, ..] = v4.octets();
+            (1..224).contains(&first) && first != 127
+        }
+        IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_loopback() || v6.is_unspecified()),
+    }
+}

@@ -1,0 +1,122 @@
+//! How packets enter and leave: one trait of few verbs, whole batches, one implementation for
+//! each way the kernel offers.
+//!
+//! The underlay side is the same for all of them (`sendmmsg` and `recvmmsg`; a ring brought
+//! nothing there, see `docs/adr/0004-io-backends.md`), so a backend differs in how it waits, how it
+//! reads the TUN and how it writes it.
+
+pub(crate) mod epoll;
+pub(crate) mod tun_writer;
+pub(crate) mod underlay;
+
+use std::io;
+use std::time::Duration;
+
+use ringbuf::Frame;
+
+use crate::stats::WorkerStats;
+use crate::wire::virtio::VirtioNetHdr;
+use tun_writer::Outgoing;
+use underlay::Underlay;
+
+/// Bytes in front of each packet: room for a VXLAN and Ethernet header, a cache line.
+pub(crate) const HEADROOM: usize = 64;
+/// Bytes a frame can hold: the largest IP packet.
+pub(crate) const FRAME_BYTES: usize = 65_536;
+/// Packets read from the TUN in one batch at most.
+pub(crate) const BATCH_PACKETS: usize = 64;
+/// Bytes after which a batch is sent on: keeps payload in the cache and latency bounded.
+pub(crate) const BATCH_BYTES: usize = 60 << 10;
+
+/// Which sides may have something to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ready {
+    pub(crate) tun: bool,
+    pub(crate) underlay: bool,
+    pub(crate) stop: bool,
+}
+
+impl Ready {
+    /// Whether there is anything to do.
+    pub(crate) fn any(self) -> bool {
+        self.tun || self.underlay || self.stop
+    }
+}
+
+/// Packets read from the TUN in one go.
+#[derive(Debug)]
+pub(crate) struct TunBatch<'a> {
+    pub(crate) frames: Vec<Frame<'a>>,
+    pub(crate) headers: Vec<VirtioNetHdr>,
+    bytes: usize,
+}
+
+impl<'a> TunBatch<'a> {
+    pub(crate) fn new() -> Self {
+        Self {
+            frames: Vec::with_capacity(BATCH_PACKETS),
+            headers: Vec::with_capacity(BATCH_PACKETS),
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.frames.len() >= BATCH_PACKETS || self.bytes >= BATCH_BYTES
+    }
+
+    /// Adds a frame whose bytes are a virtio header (if `vnet`) and a packet.
+    pub(crate) fn push(&mut self, mut frame: Frame<'a>, vnet: bool) {
+        self.bytes += frame.len();
+        self.headers.push(if vnet {
+            pull_header(&mut frame)
+        } else {
+            VirtioNetHdr::default()
+        });
+        self.frames.push(frame);
+    }
+
+    /// Empties the batch, giving its frames to `home`.
+    pub(crate) fn drain(&mut self, home: impl FnMut(Frame<'a>)) {
+        self.headers.clear();
+        self.bytes = 0;
+        self.frames.drain(..).for_each(home);
+    }
+}
+
+/// Takes the virtio header off the front; a read too short to have one leaves an empty packet,
+/// which the parser drops.
+fn pull_header(frame: &mut Frame<'_>) -> VirtioNetHdr {
+    let Some(bytes) = frame.bytes().first_chunk::<{ VirtioNetHdr::LEN }>() else {
+        frame.truncate(0);
+        return VirtioNetHdr::default();
+    };
+    let header = VirtioNetHdr::from_bytes(bytes);
+    frame.pull_front(VirtioNetHdr::LEN);
+    header
+}
+
+/// Nothing to read now; a device that is down says the same in its own word.
+pub(crate) fn is_dry(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    ) || error.raw_os_error() == Some(libc::EIO)
+}
+
+/// One way of moving packets between the kernel and a worker.
+pub(crate) trait PacketIo<'a> {
+    /// Sleeps until something may be ready, for at most `limit`.
+    fn wait(&mut self, limit: Option<Duration>) -> io::Result<Ready>;
+
+    /// Reads packets until the batch is full or the TUN is dry; true when it is dry.
+    fn read_tun(&mut self, batch: &mut TunBatch<'a>) -> io::Result<bool>;
+
+    /// Takes back the frames of a batch that has been sent.
+    fn release(&mut self, batch: &mut TunBatch<'a>);
+
+    /// Writes packets to the TUN, each in one call; what the kernel refuses is counted.
+    fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats);
+
+    /// The sockets of this worker.
+    fn underlay(&mut self) -> &mut Underlay;
+}

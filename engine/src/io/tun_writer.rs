@@ -1,0 +1,183 @@
+//! Gathering the pieces of TUN writes, and writing them one by one.
+
+use std::io;
+
+use ringbuf::Frame;
+
+use crate::stats::{Counter, DropReason, WorkerStats};
+use crate::sys::gather::Gather;
+use crate::sys::tun::TunQueue;
+use crate::wire::Piece;
+use crate::wire::merge::TunWrite;
+use crate::wire::unmerge::{self, HEADER_MAX, Part};
+
+/// Packets ready to be written, by reference.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'p, 'a> {
+    pub(crate) writes: &'p [TunWrite],
+    pub(crate) pieces: &'p [Piece],
+    pub(crate) headers: &'p [u8],
+    pub(crate) frames: &'p [Frame<'a>],
+}
+
+impl<'p> Outgoing<'p, '_> {
+    /// The bytes a piece stands for.
+    pub(crate) fn bytes(&self, piece: &Piece) -> &'p [u8] {
+        let range = piece.start as usize..(piece.start + piece.len) as usize;
+        match piece.slot {
+            Piece::HEADERS => &self.headers[range],
+            slot => &self.frames[slot as usize].whole()[range],
+        }
+    }
+
+    pub(crate) fn pieces_of(&self, write: &TunWrite) -> &'p [Piece] {
+        &self.pieces[write.pieces.start as usize..write.pieces.end as usize]
+    }
+
+    /// The first piece of a write: its headers, and the payload of its first packet.
+    fn first_of(&self, write: &TunWrite) -> &'p [u8] {
+        self.pieces_of(write)
+            .first()
+            .map_or(&[], |piece| self.bytes(piece))
+    }
+
+    /// The payloads of the packets a merged write was made of.
+    fn payloads_of(&self, write: &TunWrite) -> impl Iterator<Item = &'p [u8]> {
+        let first = self.first_of(write);
+        let header_len = usize::from(write.header.hdr_len).min(first.len());
+        let rest = self
+            .pieces_of(write)
+            .iter()
+            .skip(1)
+            .map(|piece| self.bytes(piece));
+        std::iter::once(&first[header_len..]).chain(rest)
+    }
+}
+
+/// Writes packets with one `writev` each.
+#[derive(Debug)]
+pub(crate) struct TunWriter {
+    vnet: bool,
+    gather: Gather,
+}
+
+impl TunWriter {
+    pub(crate) fn new(vnet: bool) -> Self {
+        Self {
+            vnet,
+            gather: Gather::default(),
+        }
+    }
+
+    /// Writes everything, in order.
+    pub(crate) fn write_all(
+        &mut self,
+        tun: &TunQueue,
+        outgoing: &Outgoing<'_, '_>,
+        stats: &WorkerStats,
+    ) {
+        let mut done = Written::default();
+        for write in outgoing.writes {
+            match self.write(tun, outgoing, write) {
+                Ok(()) => done.count(write),
+                Err(error) => self.refused(tun, outgoing, write, &error, stats),
+            }
+        }
+        done.record(stats);
+    }
+
+    fn write(
+        &mut self,
+        tun: &TunQueue,
+        outgoing: &Outgoing<'_, '_>,
+        write: &TunWrite,
+    ) -> io::Result<()> {
+        let header = write.header.to_bytes();
+        let mut parts = self.gather.start();
+        if self.vnet {
+            parts.part(&header);
+        }
+        for piece in outgoing.pieces_of(write) {
+            parts.part(outgoing.bytes(piece));
+        }
+        parts.write(tun).map(drop)
+    }
+
+    /// A refused super-packet is written again packet by packet; anything else is lost.
+    pub(crate) fn refused(
+        &mut self,
+        tun: &TunQueue,
+        outgoing: &Outgoing<'_, '_>,
+        write: &TunWrite,
+        error: &io::Error,
+        stats: &WorkerStats,
+    ) {
+        if write.packets < 2 || error.raw_os_error() == Some(libc::EIO) {
+            return stats.drop(DropReason::InTunRefused, write.packets.into());
+        }
+        stats.add(Counter::OffloadRetries, 1);
+        let payloads = outgoing.payloads_of(write);
+        let mut part = Part {
+            index: 0,
+            offset: 0,
+            len: 0,
+            last: false,
+        };
+        for payload in payloads {
+            part.len = payload.len();
+            part.last = part.index + 1 == usize::from(write.packets);
+            match self.write_part(tun, outgoing, write, part, payload) {
+                Ok(bytes) => Written {
+                    writes: 1,
+                    packets: 1,
+                    bytes: bytes as u64,
+                }
+                .record(stats),
+                Err(_) => stats.drop(DropReason::InTunRefused, 1),
+            }
+            part.offset += part.len;
+            part.index += 1;
+        }
+    }
+
+    fn write_part(
+        &mut self,
+        tun: &TunQueue,
+        outgoing: &Outgoing<'_, '_>,
+        write: &TunWrite,
+        part: Part,
+        payload: &[u8],
+    ) -> io::Result<usize> {
+        let merged = outgoing.first_of(write);
+        let mut header = [0; HEADER_MAX];
+        let (vnet, header_len) = unmerge::write_header(&write.header, merged, part, &mut header);
+        let vnet = vnet.to_bytes();
+        let mut parts = self.gather.start();
+        parts.part(&vnet);
+        parts.part(&header[..header_len]);
+        parts.part(payload);
+        parts.write(tun)
+    }
+}
+
+/// What got through, added to the counters once per batch.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    writes: u64,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Written {
+    pub(crate) fn count(&mut self, write: &TunWrite) {
+        self.writes += 1;
+        self.packets += u64::from(write.packets);
+        self.bytes += u64::from(write.bytes);
+    }
+
+    pub(crate) fn record(&self, stats: &WorkerStats) {
+        stats.add(Counter::TunWrites, self.writes);
+        stats.add(Counter::ToTun, self.packets);
+        stats.add(Counter::ToTunBytes, self.bytes);
+    }
+}

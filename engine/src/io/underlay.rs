@@ -1,0 +1,329 @@
+//! One worker's sockets: batched sends with and without segmentation offload, batched receives.
+//!
+//! Sending is three nested loops: a plan's runs are cut where the socket changes, each such chunk
+//! is one `sendmmsg`, and where the kernel stops in the middle the verdict on its error says how
+//! to go on. An offload the kernel refuses costs speed, never packets: the run goes out again at
+//! once, one datagram a message, before anything behind it.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+
+use ringbuf::Frame;
+
+use crate::config::Form;
+use crate::plan::{Run, SendPlan};
+use crate::stats::{Counter, DropReason, WorkerStats};
+use crate::sys::mmsg::{RecvBatch, SendArrays, Sending};
+use crate::sys::udp::UdpSocket;
+use crate::table::{PeerForm, SubnetTable};
+use crate::wire::Piece;
+
+/// How often a send that finds the socket full is tried again before its packets are dropped.
+const FULL_RETRIES: u32 = 64;
+
+/// A socket and what is known about it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) udp: UdpSocket,
+    pub(crate) form: Form,
+    /// Datagrams one message may carry; 1 where the kernel cannot segment, or refused to.
+    pub(crate) segments_max: u16,
+    /// One receive may give many datagrams.
+    pub(crate) gro: bool,
+}
+
+/// The sockets that may send one form over one address family.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    first: u16,
+    count: u16,
+}
+
+/// All sockets of one worker: those that listen come first, then those that only send.
+#[derive(Debug)]
+pub(crate) struct Underlay {
+    sockets: Vec<Socket>,
+    listeners: usize,
+    groups: [Group; 4],
+    arrays: SendArrays,
+    single: SendArrays,
+}
+
+/// What a batch is sent from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch<'p, 'a> {
+    pub(crate) plan: &'p SendPlan,
+    pub(crate) frames: &'p [Frame<'a>],
+    pub(crate) table: &'p SubnetTable,
+    pub(crate) stats: &'p WorkerStats,
+}
+
+/// How to go on after a send failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SendVerdict {
+    /// Nothing is wrong with the message: try it again.
+    Again,
+    /// The socket is full: let others run, then try again.
+    Full,
+    /// Perhaps the offload is what the kernel does not like.
+    WithoutOffload,
+    /// The message cannot be sent.
+    Drop(DropReason),
+}
+
+impl Underlay {
+    /// Takes over a worker's sockets; each group of senders has one form and family.
+    pub(crate) fn new(listeners: Vec<Socket>, senders: Vec<Socket>) -> Self {
+        let count = listeners.len();
+        let mut sockets = listeners;
+        sockets.extend(senders);
+        let groups = std::array::from_fn(|group| group_of(&sockets, count, group));
+        Self {
+            sockets,
+            listeners: count,
+            groups,
+            arrays: SendArrays::default(),
+            single: SendArrays::default(),
+        }
+    }
+
+    /// The descriptors to watch for input.
+    pub(crate) fn listener_fds(&self) -> impl Iterator<Item = RawFd> {
+        self.sockets[..self.listeners]
+            .iter()
+            .map(|socket| socket.udp.raw())
+    }
+
+    pub(crate) fn listeners(&self) -> usize {
+        self.listeners
+    }
+
+    pub(crate) fn socket(&self, index: usize) -> &Socket {
+        &self.sockets[index]
+    }
+
+    /// The socket that carries a flow to a peer, if there is one for its form and family.
+    pub(crate) fn socket_for(&self, form: &PeerForm, peer: IpAddr, flow: u32) -> Option<u16> {
+        let group =
+            self.groups[group_index(matches!(form, PeerForm::Vxlan { .. }), peer.is_ipv6())];
+        // Multiplying spreads the hash over any count without a division.
+        let offset = (u64::from(flow) * u64::from(group.count)) >> 32;
+        (group.count > 0).then_some(group.first + offset as u16)
+    }
+
+    /// Receives from one listener into `batch`; returns how many messages.
+    pub(crate) fn receive(&self, listener: usize, batch: &mut RecvBatch<'_>) -> io::Result<usize> {
+        batch.receive(self.sockets[listener].udp.raw())
+    }
+
+    /// Sends every run of the plan, in order; what cannot be sent is counted.
+    pub(crate) fn send(&mut self, batch: &Batch<'_, '_>) {
+        let mut rest = batch.plan.runs();
+        while let Some(first) = rest.first() {
+            let same = rest
+                .iter()
+                .take_while(|run| run.key.socket == first.key.socket)
+                .count();
+            let (chunk, after) = rest.split_at(same);
+            self.send_chunk(first.key.socket, chunk, batch);
+            rest = after;
+        }
+    }
+
+    fn send_chunk(&mut self, socket: u16, runs: &[Run], batch: &Batch<'_, '_>) {
+        let Self {
+            sockets,
+            arrays,
+            single,
+            ..
+        } = self;
+        let socket = &mut sockets[usize::from(socket)];
+        let mut sending = arrays.start();
+        for run in runs {
+            add_run(&mut sending, run, batch);
+        }
+        let (mut next, mut tries, mut sent) = (0, 0, Sent::default());
+        while next < sending.len() {
+            match sending.send(socket.udp.raw(), next) {
+                Ok(count) => {
+                    runs[next..next + count]
+                        .iter()
+                        .for_each(|run| sent.count(run));
+                    next += count;
+                    tries = 0;
+                }
+                Err(error) => {
+                    tries += 1;
+                    let run = &runs[next];
+                    match verdict(&error, run.packets > 1, tries) {
+                        SendVerdict::Again => continue,
+                        SendVerdict::Full => {
+                            std::thread::yield_now();
+                            continue;
+                        }
+                        SendVerdict::WithoutOffload => {
+                            send_singly(socket, single, run, &error, batch)
+                        }
+                        SendVerdict::Drop(reason) => batch.stats.drop(reason, run.packets.into()),
+                    }
+                    next += 1;
+                    tries = 0;
+                }
+            }
+        }
+        sent.record(batch.stats);
+    }
+}
+
+/// Sends a refused run one datagram a message. If that works the offload was to blame.
+fn send_singly(
+    socket: &mut Socket,
+    arrays: &mut SendArrays,
+    run: &Run,
+    refusal: &io::Error,
+    batch: &Batch<'_, '_>,
+) {
+    batch.stats.add(Counter::OffloadRetries, 1);
+    let mut sending = arrays.start();
+    for datagram in batch.plan.datagrams(run) {
+        open_message(&mut sending, run, 0, batch);
+        add_pieces(&mut sending, [&datagram.head, &datagram.tail], batch);
+    }
+    let (mut next, mut tries, mut sent) = (0, 0, 0);
+    while next < sending.len() {
+        match sending.send(socket.udp.raw(), next) {
+            Ok(count) => (next, sent, tries) = (next + count, sent + count, 0),
+            Err(error) => {
+                tries += 1;
+                match verdict(&error, false, tries) {
+                    SendVerdict::Again => {}
+                    SendVerdict::Full => std::thread::yield_now(),
+                    SendVerdict::WithoutOffload => next += 1,
+                    SendVerdict::Drop(reason) => {
+                        batch.stats.drop(reason, 1);
+                        (next, tries) = (next + 1, 0);
+                    }
+                }
+            }
+        }
+    }
+    Sent {
+        messages: sent as u64,
+        packets: sent as u64,
+        bytes: average(run) * sent as u64,
+    }
+    .record(batch.stats);
+    if sent > 0 {
+        lower_segments(socket, run, refusal);
+    }
+}
+
+/// Remembers what the kernel refused. A datagram too long for one peer's path says nothing about
+/// the others, so that error lowers nothing.
+fn lower_segments(socket: &mut Socket, run: &Run, refusal: &io::Error) {
+    if refusal.raw_os_error() == Some(libc::EMSGSIZE) {
+        return;
+    }
+    socket.segments_max = if run.packets > 64 { 64 } else { 1 };
+    tracing::warn!(
+        "the kernel refused {} datagrams in one send ({refusal}); from now on at most {}",
+        run.packets,
+        socket.segments_max,
+    );
+}
+
+fn average(run: &Run) -> u64 {
+    u64::from(run.bytes) / u64::from(run.packets)
+}
+
+fn add_run<'p>(sending: &mut Sending<'_, 'p>, run: &Run, batch: &Batch<'p, '_>) {
+    open_message(sending, run, run.gso_size(), batch);
+    for datagram in batch.plan.datagrams(run) {
+        add_pieces(sending, [&datagram.head, &datagram.tail], batch);
+    }
+}
+
+fn open_message<'p>(sending: &mut Sending<'_, 'p>, run: &Run, segment: u16, batch: &Batch<'p, '_>) {
+    sending.message(
+        Some(&batch.table.hop(run.key.hop).address),
+        segment,
+        run.key.tos,
+    );
+}
+
+fn add_pieces<'p>(sending: &mut Sending<'_, 'p>, pieces: [&Piece; 2], batch: &Batch<'p, '_>) {
+    for piece in pieces {
+        if piece.len > 0 {
+            sending.part(piece_bytes(piece, batch));
+        }
+    }
+}
+
+fn piece_bytes<'p>(piece: &Piece, batch: &Batch<'p, '_>) -> &'p [u8] {
+    let range = piece.start as usize..(piece.start + piece.len) as usize;
+    match piece.slot {
+        Piece::HEADERS => &batch.plan.headers()[range],
+        slot => &batch.frames[usize::from(slot)].whole()[range],
+    }
+}
+
+fn verdict(error: &io::Error, segmented: bool, tries: u32) -> SendVerdict {
+    match error.raw_os_error().unwrap_or(0) {
+        libc::EINTR => SendVerdict::Again,
+        libc::EAGAIN if tries < FULL_RETRIES => SendVerdict::Full,
+        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => SendVerdict::Drop(DropReason::OutBufferFull),
+        libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP if segmented => {
+            SendVerdict::WithoutOffload
+        }
+        libc::EMSGSIZE => SendVerdict::Drop(DropReason::OutTooBig),
+        // An error an earlier datagram earned is reported on the next send: that one is innocent.
+        _ if tries < 2 => SendVerdict::Again,
+        _ => SendVerdict::Drop(DropReason::OutRefused),
+    }
+}
+
+fn group_index(vxlan: bool, v6: bool) -> usize {
+    usize::from(vxlan) * 2 + usize::from(v6)
+}
+
+/// Senders of their own where there are any, else the listener of that form and family.
+fn group_of(sockets: &[Socket], listeners: usize, group: usize) -> Group {
+    let belongs = |socket: &&Socket| {
+        group_index(matches!(socket.form, Form::Vxlan { .. }), socket.udp.v6) == group
+    };
+    let (listen, send) = sockets.split_at(listeners);
+    let find = |part: &[Socket], offset: usize| {
+        let first = part.iter().position(|socket| belongs(&socket))?;
+        let count = part[first..].iter().take_while(belongs).count();
+        Some(Group {
+            first: (offset + first) as u16,
+            count: count as u16,
+        })
+    };
+    find(send, listeners)
+        .or_else(|| find(listen, 0))
+        .unwrap_or_default()
+}
+
+/// What got through, added to the counters once per chunk.
+#[derive(Debug, Default)]
+struct Sent {
+    messages: u64,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Sent {
+    fn count(&mut self, run: &Run) {
+        self.messages += 1;
+        self.packets += u64::from(run.packets);
+        self.bytes += u64::from(run.bytes);
+    }
+
+    fn record(&self, stats: &WorkerStats) {
+        stats.add(Counter::Sends, self.messages);
+        stats.add(Counter::ToUnderlay, self.packets);
+        stats.add(Counter::ToUnderlayBytes, self.bytes);
+    }
+}

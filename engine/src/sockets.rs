@@ -1,0 +1,72 @@
+//! The sockets of each worker: one listener for each form and family, and, where the outer source
+//! port shall tell inner flows apart, a few more that only send.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::capabilities;
+use crate::config::{EngineConfig, Form};
+use crate::error::StartError;
+use crate::io::underlay::{Socket, Underlay};
+use crate::sys::udp::UdpSocket;
+
+/// Source ports a worker spreads the flows of one form over. More ports would spread finer but
+/// tear apart the runs of small packets that leave as one send.
+const FLOW_PORTS: usize = 4;
+
+/// Opens the sockets of one worker; `shared` when other workers listen on the same ports.
+pub(crate) fn open(config: &EngineConfig, shared: bool) -> Result<Underlay, StartError> {
+    let (mut listeners, mut senders) = (Vec::new(), Vec::new());
+    for &form in &config.forms {
+        for &address in &config.bind {
+            let local = SocketAddr::new(address, form.port());
+            let listener = UdpSocket::bind(local, shared).map_err(|source| StartError::Bind {
+                address: local,
+                source,
+            })?;
+            listeners.push(prepared(listener, form, config).map_err(StartError::Socket)?);
+            if spreads(form, config) {
+                add_senders(&mut senders, address, form, config).map_err(StartError::Socket)?;
+            }
+        }
+    }
+    if listeners.is_empty() {
+        return Err(StartError::NoForm);
+    }
+    Ok(Underlay::new(listeners, senders))
+}
+
+/// VXLAN always spreads its flows, as the kernel's does; the UDP form when asked to.
+fn spreads(form: Form, config: &EngineConfig) -> bool {
+    matches!(form, Form::Vxlan { .. }) || config.flow_ports
+}
+
+fn add_senders(
+    senders: &mut Vec<Socket>,
+    address: IpAddr,
+    form: Form,
+    config: &EngineConfig,
+) -> io::Result<()> {
+    for _ in 0..FLOW_PORTS {
+        let sender = UdpSocket::bind(SocketAddr::new(address, 0), false)?;
+        sender.refuse_input()?;
+        senders.push(prepared(sender, form, config)?);
+    }
+    Ok(())
+}
+
+fn prepared(udp: UdpSocket, form: Form, config: &EngineConfig) -> io::Result<Socket> {
+    udp.report_tos()?;
+    if matches!(form, Form::Vxlan { .. }) {
+        udp.allow_fragments()?;
+    }
+    // A kernel before 5.0 has no such option: datagrams then come one by one.
+    let gro = config.offloads.gro && udp.enable_gro().is_ok();
+    let segments_max = capabilities::gso_segments(&udp, &config.offloads);
+    Ok(Socket {
+        udp,
+        form,
+        segments_max,
+        gro,
+    })
+}

@@ -1,0 +1,160 @@
+//! Underlay sockets: created, sized and told what to report.
+#![allow(unsafe_code, reason = "socket options that no crate of ours wraps")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+use libc::{c_int, c_void};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Wanted socket buffers. TCP through the tunnel retransmits thousands of times per run with
+/// 4 MB and hardly ever with 32 MB.
+const BUFFER_BYTES: usize = 32 << 20;
+
+/// One bound UDP socket of a worker.
+#[derive(Debug)]
+pub(crate) struct UdpSocket {
+    socket: Socket,
+    /// Which address family it speaks.
+    pub(crate) v6: bool,
+}
+
+impl UdpSocket {
+    /// Binds `local`, shared with the sockets of the other workers when `shared`.
+    pub(crate) fn bind(local: SocketAddr, shared: bool) -> io::Result<Self> {
+        let v6 = local.is_ipv6();
+        let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+        let kind = Type::DGRAM.nonblocking().cloexec();
+        let socket = Socket::new(domain, kind, Some(Protocol::UDP))?;
+        if v6 {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_port(shared)?;
+        socket.bind(&local.into())?;
+        let udp = Self { socket, v6 };
+        udp.enlarge_buffers();
+        Ok(udp)
+    }
+
+    /// The descriptor, for polling and for io_uring.
+    pub(crate) fn raw(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// The local address, with the port the kernel chose.
+    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
+        let address = self.socket.local_addr()?;
+        address
+            .as_socket()
+            .ok_or_else(|| io::Error::other("not an internet socket"))
+    }
+
+    /// Lets the kernel join datagrams of one flow into one receive.
+    pub(crate) fn enable_gro(&self) -> io::Result<()> {
+        self.set(libc::SOL_UDP, libc::UDP_GRO, 1)
+    }
+
+    /// Whether one send may carry many datagrams.
+    pub(crate) fn knows_gso(&self) -> bool {
+        self.get(libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()
+    }
+
+    /// Reports the ECN bits of each received datagram.
+    pub(crate) fn report_tos(&self) -> io::Result<()> {
+        if self.v6 {
+            self.set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)
+        } else {
+            self.set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)
+        }
+    }
+
+    /// Leaves "don't fragment" clear and ignores path MTU messages, as kernel VXLAN does.
+    pub(crate) fn allow_fragments(&self) -> io::Result<()> {
+        if self.v6 {
+            self.set(
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DONT,
+            )
+        } else {
+            self.set(
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_DONT,
+            )
+        }
+    }
+
+    /// Drops whatever arrives: for sockets that only lend their source port to sends.
+    pub(crate) fn refuse_input(&self) -> io::Result<()> {
+        // One BPF instruction, "return 0 bytes".
+        let code = [libc::sock_filter {
+            code: 0x06,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        }];
+        let program = libc::sock_fprog {
+            len: 1,
+            filter: code.as_ptr().cast_mut(),
+        };
+        self.set_raw(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    }
+
+    /// Asks for large buffers: past the limits where the privilege allows, else up to them.
+    fn enlarge_buffers(&self) {
+        let bytes = BUFFER_BYTES as c_int;
+        for (force, plain) in [
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+        ] {
+            if self.set(libc::SOL_SOCKET, force, bytes).is_err() {
+                // Without CAP_NET_ADMIN the kernel caps the request and never fails it.
+                let _ = self.set(libc::SOL_SOCKET, plain, bytes);
+            }
+        }
+    }
+
+    fn set(&self, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+        self.set_raw(level, name, &value)
+    }
+
+    fn set_raw<T>(&self, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+        let length = size_of::<T>() as libc::socklen_t;
+        let pointer: *const c_void = (&raw const *value).cast();
+        // SAFETY: the option value is a live borrow of exactly `length` bytes, copied in the call.
+        let done = unsafe { libc::setsockopt(self.raw(), level, name, pointer, length) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    fn get(&self, level: c_int, name: c_int) -> io::Result<c_int> {
+        let mut value: c_int = 0;
+        let mut length = size_of::<c_int>() as libc::socklen_t;
+        let pointer: *mut c_void = (&raw mut value).cast();
+        // SAFETY: `value` and `length` are live and writable, and `length` is the size of `value`.
+        let done = unsafe { libc::getsockopt(self.raw(), level, name, pointer, &raw mut length) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(value)
+    }
+}
+
+/// Whether this kernel cuts one send into 128 datagrams (Linux 6.9) or only 64: tried on a
+/// loopback socket that talks to itself. Where loopback is down the answer is no.
+pub(crate) fn accepts_128_segments() -> bool {
+    let Ok(socket) = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)) else {
+        return false;
+    };
+    let to_itself = socket.local_addr().and_then(|own| socket.connect(own));
+    let udp = UdpSocket {
+        socket: Socket::from(socket),
+        v6: false,
+    };
+    let segmented = udp.set(libc::SOL_UDP, libc::UDP_SEGMENT, 1);
+    to_itself.is_ok() && segmented.is_ok() && udp.socket.send(&[0; 128]).is_ok()
+}
