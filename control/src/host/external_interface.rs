@@ -1,0 +1,539 @@
+//! Which interface carries the tunnel, and which address other nodes are told. The choice is pure; the view
+//! of the host it is made from is read once.
+
+use super::netlink::{Address, Interface, Netlink, RouteFound};
+use ipnet::IpNet;
+use regex::Regex;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use tracing::info;
+
+/// What the operator said about it; the first that leads to an interface decides.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Names or addresses, in order.
+    pub interfaces: Vec<String>,
+    /// Patterns for addresses, then for names.
+    pub patterns: Vec<Regex>,
+    /// The interface that leads there.
+    pub can_reach: Option<IpAddr>,
+    /// Address to advertise.
+    pub public_ip: Option<Ipv4Addr>,
+    /// IPv6 address to advertise.
+    pub public_ipv6: Option<Ipv6Addr>,
+}
+
+/// Address families the underlay must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4 wanted.
+    pub ipv4: bool,
+    /// IPv6 wanted.
+    pub ipv6: bool,
+}
+
+/// The interface chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalInterface {
+    /// Its name.
+    pub name: String,
+    /// Largest packet it carries.
+    pub mtu: u32,
+    /// Addresses to bind, one per family wanted.
+    pub addresses: Vec<IpAddr>,
+    /// Address other nodes send to.
+    pub public_ip: Option<Ipv4Addr>,
+    /// IPv6 address other nodes send to.
+    pub public_ipv6: Option<Ipv6Addr>,
+    /// The networks the interface is in, with its own addresses.
+    pub networks: Vec<IpNet>,
+}
+
+/// Why there is no such interface.
+#[derive(Debug, thiserror::Error)]
+pub enum NoInterface {
+    /// The kernel does not tell.
+    #[error("cannot read the host's interfaces: {0}")]
+    Unreadable(#[from] io::Error),
+    /// Nothing matches.
+    #[error("{0}")]
+    NoMatch(String),
+}
+
+/// What the host looks like.
+#[derive(Clone, Debug, Default)]
+pub struct HostView {
+    /// All interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Interface of the IPv4 default route.
+    pub default_ipv4: Option<u32>,
+    /// Interface of the IPv6 default route.
+    pub default_ipv6: Option<u32>,
+    /// The route to [`Choice::can_reach`].
+    pub reach: Option<RouteFound>,
+}
+
+/// Finds the interface on this host.
+pub fn find(
+    netlink: &mut Netlink,
+    choice: &Choice,
+    families: Families,
+) -> Result<ExternalInterface, NoInterface> {
+    let view = HostView {
+        interfaces: netlink.interfaces()?,
+        default_ipv4: netlink.default_interface(true)?,
+        default_ipv6: netlink.default_interface(false)?,
+        // No route there is a miss, not a failure.
+        reach: choice
+            .can_reach
+            .and_then(|address| netlink.route_to(address).ok()),
+    };
+    view.choose(choice, families)
+}
+
+/// An interface and the address that led to it, if one did.
+type Match<'a> = (&'a Interface, Option<IpAddr>);
+
+impl HostView {
+    /// Makes the choice.
+    pub fn choose(
+        &self,
+        choice: &Choice,
+        families: Families,
+    ) -> Result<ExternalInterface, NoInterface> {
+        let (interface, address) = self.matching(choice, families)?;
+        if interface.mtu == 0 {
+            return no_match(format!("interface {} has no MTU", interface.name));
+        }
+        let ipv4 = own_address(interface, address, true);
+        let ipv6 = own_address(interface, address, false);
+        let missing = |family: &str| {
+            NoInterface::NoMatch(format!(
+                "interface {} has no {family} address",
+                interface.name
+            ))
+        };
+        let ipv4 = families
+            .ipv4
+            .then(|| ipv4.ok_or_else(|| missing("IPv4")))
+            .transpose()?;
+        let ipv6 = families
+            .ipv6
+            .then(|| ipv6.ok_or_else(|| missing("IPv6")))
+            .transpose()?;
+        Ok(ExternalInterface {
+            name: interface.name.clone(),
+            mtu: interface.mtu,
+            addresses: ipv4.into_iter().chain(ipv6).collect(),
+            public_ip: choice
+                .public_ip
+                .filter(|_| families.ipv4)
+                .or_else(|| ipv4.and_then(only_v4)),
+            public_ipv6: choice
+                .public_ipv6
+                .filter(|_| families.ipv6)
+                .or_else(|| ipv6.and_then(only_v6)),
+            networks: interface
+                .addresses
+                .iter()
+                .map(|address| address.net)
+                .collect(),
+        })
+    }
+
+    fn matching(&self, choice: &Choice, families: Families) -> Result<Match<'_>, NoInterface> {
+        let nothing_said = choice.interfaces.is_empty()
+            && choice.patterns.is_empty()
+            && choice.can_reach.is_none();
+        if nothing_said {
+            return self.unasked(choice, families);
+        }
+        let by_word = choice
+            .interfaces
+            .iter()
+            .find_map(|word| missed(word, self.by_word(word)));
+        let by_pattern = || {
+            choice
+                .patterns
+                .iter()
+                .find_map(|pattern| missed(pattern.as_str(), self.by_pattern(pattern, families)))
+        };
+        let by_reach = || {
+            choice
+                .can_reach
+                .and_then(|address| missed(&address.to_string(), self.by_reach()))
+        };
+        let found = by_word.or_else(by_pattern).or_else(by_reach);
+        found.map_or_else(
+            || {
+                no_match(format!(
+                    "no interface matches what was asked for; there are {}",
+                    self.list()
+                ))
+            },
+            Ok,
+        )
+    }
+
+    /// Without a word about interfaces: the holder of the public address, else the way out.
+    fn unasked(&self, choice: &Choice, families: Families) -> Result<Match<'_>, NoInterface> {
+        let ipv4 = choice.public_ip.filter(|_| families.ipv4).map(IpAddr::V4);
+        let public = ipv4.or_else(|| choice.public_ipv6.filter(|_| families.ipv6).map(IpAddr::V6));
+        let Some(public) = public else {
+            return self.on_the_way_out(families);
+        };
+        let cure = || {
+            no_match(format!(
+                "no interface has the public address {public}; say which one to use with --iface"
+            ))
+        };
+        self.holder(public)
+            .map_or_else(cure, |interface| Ok((interface, Some(public))))
+    }
+
+    fn on_the_way_out(&self, families: Families) -> Result<Match<'_>, NoInterface> {
+        if families.ipv4 && families.ipv6 && self.default_ipv4 != self.default_ipv6 {
+            return no_match("the IPv4 and IPv6 default routes leave by different interfaces; choose one with --iface".to_owned());
+        }
+        let index = if families.ipv4 {
+            self.default_ipv4
+        } else {
+            self.default_ipv6
+        };
+        let found = index.and_then(|index| self.by_index(index));
+        let cure = || {
+            no_match(
+                "there is no default route to find the interface by; choose one with --iface"
+                    .to_owned(),
+            )
+        };
+        found.map_or_else(cure, |interface| Ok((interface, None)))
+    }
+
+    fn by_word(&self, word: &str) -> Option<Match<'_>> {
+        match word.parse() {
+            Ok(address) => self
+                .holder(address)
+                .map(|interface| (interface, Some(address))),
+            Err(_) => self
+                .interfaces
+                .iter()
+                .find(|interface| interface.name == word)
+                .map(|interface| (interface, None)),
+        }
+    }
+
+    /// Addresses first; names count only where no address matches anywhere.
+    fn by_pattern(&self, pattern: &Regex, families: Families) -> Option<Match<'_>> {
+        let by_address = self.interfaces.iter().find_map(|interface| {
+            let mut candidates = usable(interface).filter(|address| {
+                if address.is_ipv4() {
+                    families.ipv4
+                } else {
+                    families.ipv6
+                }
+            });
+            let matching = candidates.find(|address| pattern.is_match(&address.to_string()))?;
+            Some((interface, Some(matching)))
+        });
+        let by_name = || {
+            self.interfaces
+                .iter()
+                .find(|interface| pattern.is_match(&interface.name))
+        };
+        by_address.or_else(|| by_name().map(|interface| (interface, None)))
+    }
+
+    fn by_reach(&self) -> Option<Match<'_>> {
+        let found = self.reach?;
+        self.by_index(found.interface)
+            .map(|interface| (interface, found.source))
+    }
+
+    fn by_index(&self, index: u32) -> Option<&Interface> {
+        self.interfaces
+            .iter()
+            .find(|interface| interface.index == index)
+    }
+
+    fn holder(&self, address: IpAddr) -> Option<&Interface> {
+        let holds = |interface: &&Interface| {
+            interface
+                .addresses
+                .iter()
+                .any(|held| held.net.addr() == address)
+        };
+        self.interfaces.iter().find(holds)
+    }
+
+    fn list(&self) -> String {
+        let told = |interface: &Interface| {
+            let addresses: Vec<String> = interface
+                .addresses
+                .iter()
+                .map(|address| address.net.addr().to_string())
+                .collect();
+            format!("{}:[{}]", interface.name, addresses.join(" "))
+        };
+        self.interfaces
+            .iter()
+            .map(told)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+fn missed<'a>(asked: &str, found: Option<Match<'a>>) -> Option<Match<'a>> {
+    if found.is_none() {
+        info!("no interface matches {asked}");
+    }
+    found
+}
+
+fn no_match<T>(why: String) -> Result<T, NoInterface> {
+    Err(NoInterface::NoMatch(why))
+}
+
+/// The address asked for if it is of the family, else the interface's best.
+fn own_address(interface: &Interface, asked: Option<IpAddr>, ipv4: bool) -> Option<IpAddr> {
+    let of_family = |address: &IpAddr| address.is_ipv4() == ipv4;
+    asked
+        .filter(of_family)
+        .or_else(|| usable(interface).find(of_family))
+}
+
+/// Addresses fit for use, best first: global, lasting, not made up for privacy; else as the kernel lists them.
+fn usable(interface: &Interface) -> impl Iterator<Item = IpAddr> {
+    let fit = |address: &&Address| {
+        !address.deprecated && (is_global(address.net.addr()) || is_link_local(address.net.addr()))
+    };
+    let mut addresses: Vec<&Address> = interface.addresses.iter().filter(fit).collect();
+    addresses.sort_by_key(|address| {
+        (
+            is_link_local(address.net.addr()),
+            !address.permanent,
+            address.temporary,
+        )
+    });
+    addresses.into_iter().map(|address| address.net.addr())
+}
+
+fn is_global(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || is_link_local(address)
+        || broadcast)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn only_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn only_v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IPV4: Families = Families {
+        ipv4: true,
+        ipv6: false,
+    };
+    const BOTH: Families = Families {
+        ipv4: true,
+        ipv6: true,
+    };
+
+    fn interface(index: u32, name: &str, nets: &[&str]) -> Interface {
+        let address = |text: &&str| Address {
+            net: text.parse().unwrap(),
+            deprecated: false,
+            permanent: true,
+            temporary: false,
+        };
+        Interface {
+            index,
+            name: name.to_owned(),
+            mtu: 1500,
+            up: true,
+            vxlan: None,
+            addresses: nets.iter().map(address).collect(),
+        }
+    }
+
+    fn host() -> HostView {
+        let interfaces = vec![
+            interface(1, "lo", &["127.0.0.1/8", "::1/128"]),
+            interface(
+                2,
+                "eth0",
+                &[
+                    "169.254.3.3/16",
+                    "192.168.77.1/24",
+                    "fe80::1/64",
+                    "fd77::1/64",
+                ],
+            ),
+            interface(3, "eth1", &["172.16.30.5/24", "172.16.31.5/24"]),
+        ];
+        HostView {
+            interfaces,
+            default_ipv4: Some(2),
+            default_ipv6: Some(2),
+            reach: None,
+        }
+    }
+
+    fn chosen(choice: &Choice, families: Families) -> String {
+        match host().choose(choice, families) {
+            Ok(found) => format!("{} {:?}", found.name, found.addresses),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn word(text: &str) -> Choice {
+        Choice {
+            interfaces: vec![text.to_owned()],
+            ..Choice::default()
+        }
+    }
+
+    fn pattern(text: &str) -> Choice {
+        Choice {
+            patterns: vec![Regex::new(text).unwrap()],
+            ..Choice::default()
+        }
+    }
+
+    #[test]
+    fn without_a_word_the_default_route_decides() {
+        assert_eq!(chosen(&Choice::default(), IPV4), "eth0 [192.168.77.1]");
+        assert_eq!(
+            chosen(&Choice::default(), BOTH),
+            "eth0 [192.168.77.1, fd77::1]"
+        );
+    }
+
+    #[test]
+    fn by_name() {
+        assert_eq!(chosen(&word("eth1"), IPV4), "eth1 [172.16.30.5]");
+    }
+
+    #[test]
+    fn by_ipv4() {
+        assert_eq!(chosen(&word("172.16.31.5"), IPV4), "eth1 [172.16.31.5]");
+    }
+
+    #[test]
+    fn by_ipv4_dual_stack() {
+        assert_eq!(
+            chosen(&word("192.168.77.1"), BOTH),
+            "eth0 [192.168.77.1, fd77::1]"
+        );
+        assert_eq!(
+            chosen(&word("eth1"), BOTH),
+            "interface eth1 has no IPv6 address"
+        );
+    }
+
+    #[test]
+    fn by_iface_regex_for_ipv4() {
+        assert_eq!(
+            chosen(&pattern(r"172\.16\.31.*"), IPV4),
+            "eth1 [172.16.31.5]"
+        );
+    }
+
+    #[test]
+    fn by_iface_regex_for_name() {
+        assert_eq!(chosen(&pattern("th1$"), IPV4), "eth1 [172.16.30.5]");
+    }
+
+    #[test]
+    fn by_iface_regex_match_public_ipv4() {
+        let choice = Choice {
+            public_ip: Some([203, 0, 113, 9].into()),
+            ..pattern("192.168")
+        };
+        let found = host().choose(&choice, IPV4).unwrap();
+        assert_eq!(
+            (found.public_ip, &*found.addresses),
+            (choice.public_ip, &["192.168.77.1".parse().unwrap()][..])
+        );
+    }
+
+    #[test]
+    fn by_iface_can_reach() {
+        let mut host = host();
+        host.reach = Some(RouteFound {
+            interface: 3,
+            source: "172.16.31.5".parse().ok(),
+            gateway: None,
+        });
+        let choice = Choice {
+            can_reach: "8.8.8.8".parse().ok(),
+            ..Choice::default()
+        };
+        assert_eq!(
+            host.choose(&choice, IPV4).unwrap().addresses,
+            ["172.16.31.5".parse::<IpAddr>().unwrap()]
+        );
+    }
+
+    #[test]
+    fn words_come_before_patterns_and_misses_are_passed_over() {
+        let mut choice = pattern("eth1");
+        choice.interfaces = vec!["eth9".to_owned(), "10.9.9.9".to_owned(), "eth0".to_owned()];
+        assert_eq!(chosen(&choice, IPV4), "eth0 [192.168.77.1]");
+    }
+
+    #[test]
+    fn a_public_address_alone_names_its_interface() {
+        let public = |text: &str| Choice {
+            public_ip: text.parse().ok(),
+            ..Choice::default()
+        };
+        assert_eq!(chosen(&public("172.16.31.5"), IPV4), "eth1 [172.16.31.5]");
+        assert!(
+            chosen(&public("203.0.113.9"), IPV4).ends_with("say which one to use with --iface")
+        );
+    }
+
+    #[test]
+    fn a_miss_lists_what_there_is() {
+        assert!(chosen(&word("eth9"), IPV4).contains("eth1:[172.16.30.5 172.16.31.5]"));
+    }
+
+    #[test]
+    fn lasting_addresses_are_preferred_and_deprecated_ones_left_out() {
+        let mut host = host();
+        let held = &mut host.interfaces[2].addresses;
+        (held[0].permanent, held[1].permanent) = (false, true);
+        assert_eq!(
+            host.choose(&word("eth1"), IPV4).unwrap().addresses,
+            ["172.16.31.5".parse::<IpAddr>().unwrap()]
+        );
+        host.interfaces[2].addresses[1].deprecated = true;
+        assert_eq!(
+            host.choose(&word("eth1"), IPV4).unwrap().addresses,
+            ["172.16.30.5".parse::<IpAddr>().unwrap()]
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! Sets up the TUN device the data plane opened: size, address, routes, switches.
+//!
+//! Nothing is undone at exit: the device is not persistent, so with the process everything here vanishes.
+
+use super::netlink::Netlink;
+use super::sysctl;
+use ipnet::IpNet;
+use std::io;
+use tracing::warn;
+
+/// What the tunnel's device shall look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelSetup {
+    /// Largest packet.
+    pub mtu: u32,
+    /// This node's subnets: the first address of each becomes the device's own.
+    pub subnets: Vec<IpNet>,
+    /// Networks to send into the tunnel.
+    pub networks: Vec<IpNet>,
+}
+
+impl TunnelSetup {
+    /// Applies it to a device. Doing so again restores what was changed in between.
+    pub fn apply(&self, netlink: &mut Netlink, device: &str) -> io::Result<()> {
+        let index = netlink.index_of(device)?;
+        self.set_switches(device);
+        let failed = |what: String| {
+            move |error: io::Error| io::Error::new(error.kind(), format!("cannot {what}: {error}"))
+        };
+        netlink
+            .bring_up(index, self.mtu)
+            .map_err(failed(format!("bring up {device} with MTU {}", self.mtu)))?;
+        for subnet in &self.subnets {
+            let address = host_net(*subnet);
+            netlink
+                .add_address(index, address)
+                .map_err(failed(format!("give {device} the address {address}")))?;
+        }
+        for network in &self.networks {
+            netlink
+                .set_route(*network, index, None)
+                .map_err(failed(format!("route {network} to {device}")))?;
+        }
+        Ok(())
+    }
+
+    /// Without these the tunnel still works, but less is told to senders.
+    fn set_switches(&self, device: &str) {
+        // Answers such as "net unreachable" come out of the tunnel with this node's own address as source;
+        // the kernel takes that for an impostor unless told otherwise.
+        warn_if_refused(
+            sysctl::set("ipv4", device, "accept_local", "1"),
+            "hosts here will not see ICMP errors from the tunnel",
+        );
+        // Loose: a peer's host may answer from its tunnel address over another route.
+        warn_if_refused(
+            sysctl::set("ipv4", device, "rp_filter", "2"),
+            "packets from some peers may be dropped by the reverse path filter",
+        );
+        let ipv6 = self.subnets.iter().any(|subnet| subnet.addr().is_ipv6());
+        if ipv6 {
+            warn_if_refused(
+                sysctl::set("ipv6", device, "accept_ra", "0"),
+                "router advertisements from the tunnel may be believed",
+            );
+        } else {
+            // No link-local address, hence no router solicitations into a tunnel that carries none.
+            warn_if_refused(
+                sysctl::set("ipv6", device, "addr_gen_mode", "1"),
+                "the kernel may send IPv6 noise into the tunnel",
+            );
+        }
+    }
+}
+
+fn warn_if_refused(outcome: io::Result<()>, consequence: &str) {
+    match outcome {
+        // A kernel without IPv6 has no switches for it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => warn!("{error}; {consequence}"),
+        Ok(()) => {}
+    }
+}
+
+/// The first address of a subnet as a network of its own.
+fn host_net(subnet: IpNet) -> IpNet {
+    IpNet::from(subnet.network())
+}

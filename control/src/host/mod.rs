@@ -1,0 +1,9 @@
+//! The host around the tunnel: its interfaces, addresses, routes and switches.
+
+pub mod external_interface;
+pub mod leftovers;
+pub mod links;
+mod netlink;
+mod sysctl;
+
+pub use netlink::{Address, Interface, Netlink, RouteFound};

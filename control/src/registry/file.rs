@@ -1,0 +1,474 @@
+//! The file store: a directory, shared by whatever means, with one file per lease.
+//!
+//! ```text
+//! DIR/config                 network config, as under `config` in etcd
+//! DIR/subnets/10.5.26.0-24   lease value, the very bytes etcd would hold
+//! DIR/.lock                  held while a record changes; its time of modification is the store's clock
+//! ```
+//!
+//! A lease lasts from its file's time of modification for the lease time; renewing touches the file. A file
+//! without write permission is a reservation and lasts. Every time stamp is given by the file system, so
+//! nodes that share it over the network need no agreement about the hour. Files whose time is up count as
+//! absent and stay until their name is taken again. Names starting with a dot are drafts and ignored.
+
+use super::notify::Notifier;
+use super::{BadRecord, News, Registry, RegistryError, Snapshot, Watch};
+use crate::atomic_file;
+use crate::lease::{Lease, LeaseAttrs, Revision};
+use crate::subnet_key::SubnetKey;
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+const MODE_LEASE: u32 = 0o644;
+const MODE_RESERVATION: u32 = 0o444;
+const OWNER_MAY_WRITE: u32 = 0o200;
+/// No honest record or config comes near; more would only cost memory.
+const TEXT_MAX: u64 = 64 * 1024;
+/// How often the directory is read without having been told to: network file systems tell nothing.
+const RESCAN: Duration = Duration::from_secs(5);
+
+/// Leases kept in a directory.
+#[derive(Clone, Debug)]
+pub struct FileRegistry {
+    dir: PathBuf,
+    config: PathBuf,
+    lease_time: Duration,
+}
+
+/// What the store looked like at the last reading, so that only what changed is read again.
+type Known = BTreeMap<String, Entry>;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    stamp: Revision,
+    content: Result<Lease, String>,
+}
+
+impl FileRegistry {
+    /// Opens a store, making its directories where they are missing.
+    pub fn open(dir: &Path, lease_time: Duration) -> io::Result<Self> {
+        fs::create_dir_all(dir.join("subnets"))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            config: dir.join("config"),
+            lease_time,
+        })
+    }
+
+    /// Takes the network config from this file instead of the store's own.
+    pub fn with_config(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.config);
+        self
+    }
+
+    fn subnets(&self) -> PathBuf {
+        self.dir.join("subnets")
+    }
+
+    fn path(&self, key: SubnetKey) -> PathBuf {
+        self.subnets().join(key.to_string())
+    }
+
+    /// Keeps other writers out, on this node and on others, until dropped.
+    fn lock(&self) -> io::Result<File> {
+        let file = self.open_lock()?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.dir.join(".lock"))
+    }
+
+    /// The time by the clock that stamps the records.
+    fn now(&self) -> io::Result<SystemTime> {
+        let file = self.open_lock()?;
+        touch(&file)?;
+        file.metadata()?.modified()
+    }
+
+    fn lease(&self, key: SubnetKey, attrs: LeaseAttrs, found: &Metadata) -> io::Result<Lease> {
+        let reserved = found.mode() & OWNER_MAY_WRITE == 0;
+        let expires = (!reserved)
+            .then(|| found.modified().map(|written| written + self.lease_time))
+            .transpose()?;
+        Ok(Lease {
+            key,
+            attrs,
+            expires,
+            revision: stamp(found),
+        })
+    }
+
+    /// The record under a name as it is now, if it is there, readable, and its time is not up.
+    fn current(&self, key: SubnetKey) -> io::Result<Option<Lease>> {
+        let entry = absent_as_none(self.read_entry(&key.to_string()))?;
+        Ok(entry.and_then(|entry| entry.content.ok()))
+    }
+
+    fn read_entry(&self, name: &str) -> io::Result<Entry> {
+        let path = self.subnets().join(name);
+        let found = fs::symlink_metadata(&path)?;
+        if !found.is_file() {
+            return Ok(Entry {
+                stamp: stamp(&found),
+                content: Err("is no ordinary file".to_owned()),
+            });
+        }
+        let mut file = File::open(&path)?;
+        let found = file.metadata()?;
+        let text = read_bounded(&mut file)?;
+        let record = name.parse::<SubnetKey>().map_err(|error| error.to_string());
+        let record = record.and_then(|key| {
+            Ok((
+                key,
+                LeaseAttrs::parse(&text).map_err(|error| error.to_string())?,
+            ))
+        });
+        let content = match record {
+            Ok((key, attrs)) => Ok(self.lease(key, attrs, &found)?),
+            Err(why) => Err(why),
+        };
+        Ok(Entry {
+            stamp: stamp(&found),
+            content,
+        })
+    }
+
+    /// Reads the directory; records unchanged since `known` are not opened again.
+    fn scan(&self, known: &Known) -> io::Result<Known> {
+        let mut fresh = Known::new();
+        let now = self.now()?;
+        for found in fs::read_dir(self.subnets())? {
+            let found = found?;
+            let name = found.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
+            }
+            if let Some(entry) = absent_as_none(self.scan_entry(known, &name, &found))? {
+                fresh.insert(name, entry);
+            }
+        }
+        fresh.retain(|_, entry| !entry.content.as_ref().is_ok_and(|lease| over(lease, now)));
+        Ok(fresh)
+    }
+
+    fn scan_entry(&self, known: &Known, name: &str, found: &fs::DirEntry) -> io::Result<Entry> {
+        let metadata = found.metadata()?;
+        let unchanged = known
+            .get(name)
+            .filter(|entry| entry.stamp == stamp(&metadata) && same_kind(entry, &metadata));
+        if let Some(entry) = unchanged {
+            return Ok(entry.clone());
+        }
+        match self.read_entry(name) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Entry {
+                stamp: stamp(&metadata),
+                content: Err(error.to_string()),
+            }),
+            entry => entry,
+        }
+    }
+
+    fn read_config(&self) -> Result<String, RegistryError> {
+        let read = File::open(&self.config).and_then(|mut file| read_bounded(&mut file));
+        read.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => RegistryError::NoConfig(self.config_cure()),
+            _ => unavailable(&self.config, &error),
+        })
+    }
+
+    fn config_cure(&self) -> String {
+        let path = self.config.display();
+        format!(
+            r#"Write one: echo '{{"Network":"10.5.0.0/16","Backend":{{"Type":"udp"}}}}' > {path}"#
+        )
+    }
+
+    fn write(&self, key: SubnetKey, attrs: &LeaseAttrs, mode: u32) -> io::Result<Lease> {
+        let path = self.path(key);
+        atomic_file::write(&path, attrs.to_json().as_bytes(), mode)?;
+        // Some file systems stamp with their own clock only when asked.
+        touch(&File::open(&path)?)?;
+        self.written(key)
+    }
+
+    fn written(&self, key: SubnetKey) -> io::Result<Lease> {
+        self.current(key)?
+            .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the record just written is gone"))
+    }
+
+    fn try_create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> io::Result<Option<Lease>> {
+        let _lock = self.lock()?;
+        let now = self.now()?;
+        let taken = match absent_as_none(self.read_entry(&key.to_string()))? {
+            None => false,
+            Some(entry) => !entry.content.is_ok_and(|lease| over(&lease, now)),
+        };
+        if taken {
+            return Ok(None);
+        }
+        self.write(key, attrs, MODE_LEASE).map(Some)
+    }
+
+    fn try_renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> io::Result<Option<Lease>> {
+        let _lock = self.lock()?;
+        let Some(current) = self
+            .current(seen.key)?
+            .filter(|current| current.revision == seen.revision)
+        else {
+            return Ok(None);
+        };
+        let reserved = current.expires.is_none();
+        if current.attrs != *attrs {
+            let mode = if reserved {
+                MODE_RESERVATION
+            } else {
+                MODE_LEASE
+            };
+            return self.write(seen.key, attrs, mode).map(Some);
+        }
+        if !reserved {
+            touch(&File::open(self.path(seen.key))?)?;
+        }
+        self.written(seen.key).map(Some)
+    }
+
+    fn try_remove(&self, seen: &Lease) -> io::Result<bool> {
+        let _lock = self.lock()?;
+        match self.current(seen.key)? {
+            None => Ok(true),
+            Some(current) if current.revision != seen.revision => Ok(false),
+            Some(_) => {
+                let path = self.path(seen.key);
+                fs::remove_file(&path)?;
+                atomic_file::sync_directory(&path)?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn unavailable(&self, error: &io::Error) -> RegistryError {
+        unavailable(&self.dir, error)
+    }
+}
+
+impl Registry for FileRegistry {
+    fn config(&self) -> Result<String, RegistryError> {
+        self.read_config()
+    }
+
+    fn lease_time(&self) -> Duration {
+        self.lease_time
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, RegistryError> {
+        let known = self
+            .scan(&Known::new())
+            .map_err(|error| self.unavailable(&error))?;
+        Ok(snapshot(&known))
+    }
+
+    fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
+        let created = self
+            .try_create(key, attrs)
+            .map_err(|error| self.unavailable(&error))?;
+        created.ok_or(RegistryError::Conflict(key))
+    }
+
+    fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
+        let renewed = self
+            .try_renew(seen, attrs)
+            .map_err(|error| self.unavailable(&error))?;
+        renewed.ok_or(RegistryError::Conflict(seen.key))
+    }
+
+    fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
+        let removed = self
+            .try_remove(seen)
+            .map_err(|error| self.unavailable(&error))?;
+        if removed {
+            Ok(())
+        } else {
+            Err(RegistryError::Conflict(seen.key))
+        }
+    }
+
+    fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError> {
+        let failed = |error: io::Error| self.unavailable(&error);
+        let (notifier, stop) = Notifier::new().map_err(failed)?;
+        let watcher = Watcher {
+            store: self.clone(),
+            notifier,
+            news,
+            known: None,
+            config: None,
+            lost: false,
+        };
+        let thread = thread::Builder::new()
+            .name("file-store".to_owned())
+            .spawn(|| watcher.run())
+            .map_err(failed)?;
+        Ok(Watch::new(thread, move || stop.stop()))
+    }
+}
+
+/// The thread that reads the directory whenever it may have changed and tells the difference.
+struct Watcher {
+    store: FileRegistry,
+    notifier: Notifier,
+    news: Box<dyn FnMut(News) + Send>,
+    known: Option<Known>,
+    config: Option<String>,
+    lost: bool,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        loop {
+            // Watching before reading: what changes in between is then noticed at the next turn.
+            self.notifier.watch_records(&self.store.subnets());
+            self.notifier.watch_file(&self.store.config);
+            self.look();
+            if !self.notifier.wait(RESCAN) {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let nothing = Known::new();
+        match self.store.scan(self.known.as_ref().unwrap_or(&nothing)) {
+            Ok(fresh) => self.found(fresh),
+            Err(error) => self.failed(&error),
+        }
+        self.look_at_config();
+    }
+
+    fn found(&mut self, fresh: Known) {
+        if std::mem::take(&mut self.lost) {
+            (self.news)(News::Regained);
+        }
+        match self.known.replace(fresh) {
+            None => self.tell_all(),
+            Some(before) => self.tell_difference(&before),
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.lost, true) {
+            (self.news)(News::Lost(self.store.unavailable(error).to_string()));
+        }
+    }
+
+    fn tell_all(&mut self) {
+        let all = self.known.as_ref().map(snapshot).unwrap_or_default();
+        (self.news)(News::Snapshot(all));
+    }
+
+    fn tell_difference(&mut self, before: &Known) {
+        let Some(now) = &self.known else { return };
+        for (name, entry) in now {
+            if before.get(name) != Some(entry) {
+                (self.news)(match &entry.content {
+                    Ok(lease) => News::Put(lease.clone()),
+                    Err(why) => News::Bad(BadRecord {
+                        name: name.clone(),
+                        why: why.clone(),
+                    }),
+                });
+            }
+        }
+        let gone = before.keys().filter(|name| !now.contains_key(*name));
+        for key in gone.filter_map(|name| name.parse().ok()) {
+            (self.news)(News::Gone(key));
+        }
+    }
+
+    /// A config that cannot be read now is no news: what was read before goes on.
+    fn look_at_config(&mut self) {
+        let Ok(text) = self.store.read_config() else {
+            return;
+        };
+        if self.config.as_ref() != Some(&text) {
+            self.config = Some(text.clone());
+            (self.news)(News::Config(text));
+        }
+    }
+}
+
+fn snapshot(known: &Known) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (name, entry) in known {
+        match &entry.content {
+            Ok(lease) => snapshot.leases.push(lease.clone()),
+            Err(why) => drop(snapshot.bad.insert(BadRecord {
+                name: name.clone(),
+                why: why.clone(),
+            })),
+        }
+    }
+    snapshot
+}
+
+fn over(lease: &Lease, now: SystemTime) -> bool {
+    lease.expires.is_some_and(|expires| expires <= now)
+}
+
+/// Making a file a reservation changes neither its time nor its number.
+fn same_kind(entry: &Entry, found: &Metadata) -> bool {
+    let reserved = found.mode() & OWNER_MAY_WRITE == 0;
+    entry
+        .content
+        .as_ref()
+        .is_ok_and(|lease| lease.expires.is_none() == reserved)
+}
+
+fn stamp(found: &Metadata) -> Revision {
+    let nanoseconds = found
+        .mtime()
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(found.mtime_nsec());
+    Revision(nanoseconds as u64, found.ino())
+}
+
+fn touch(file: &File) -> io::Result<()> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    Ok(futimens(
+        file,
+        &Timestamps {
+            last_access: now,
+            last_modification: now,
+        },
+    )?)
+}
+
+fn read_bounded(file: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(TEXT_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn absent_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn unavailable(path: &Path, error: &io::Error) -> RegistryError {
+    RegistryError::Unavailable(format!("file store {}: {error}", path.display()))
+}

@@ -1,0 +1,148 @@
+//! The registry: where nodes write down who holds which subnet.
+//!
+//! One trait serves every store. Calls block, for at most the store's own time limit; news arrive through a
+//! callback on a thread the store owns. A record is only ever changed in the version its author has seen, so
+//! no node can overwrite what another one wrote.
+
+use crate::lease::{Lease, LeaseAttrs};
+use crate::subnet_key::SubnetKey;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+#[cfg(test)]
+mod contract;
+mod file;
+mod notify;
+
+pub use file::FileRegistry;
+
+/// A store of leases and the network config.
+pub trait Registry: Send + Sync {
+    /// The network config's text.
+    fn config(&self) -> Result<String, RegistryError>;
+
+    /// How long a lease lasts unless renewed.
+    fn lease_time(&self) -> Duration;
+
+    /// Every record, complete; an answer that may lack some is an error instead.
+    fn snapshot(&self) -> Result<Snapshot, RegistryError>;
+
+    /// Writes a record that must not exist yet; it ends after the store's lease time unless renewed.
+    fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError>;
+
+    /// Writes new attributes and a fresh lease time over the version given; a reservation stays one.
+    fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError>;
+
+    /// Removes the version given; a record that is gone already is no error.
+    fn remove(&self, seen: &Lease) -> Result<(), RegistryError>;
+
+    /// Reports a snapshot, then every change, until the watch is dropped.
+    fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError>;
+}
+
+/// What a watch reports.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// All there is: replaces everything known before. Comes first, and again whenever events may have been missed.
+    Snapshot(Snapshot),
+    /// A record was added or changed.
+    Put(Lease),
+    /// A record was removed or has run out.
+    Gone(SubnetKey),
+    /// A record cannot be read. What was known of its subnet before no longer holds.
+    Bad(BadRecord),
+    /// The network config's text changed.
+    Config(String),
+    /// The store cannot be reached. Nothing known so far is doubted for that.
+    Lost(String),
+    /// The store is there again.
+    Regained,
+}
+
+/// Every record at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Records that can be read.
+    pub leases: Vec<Lease>,
+    /// Records that cannot, each worth one log line.
+    pub bad: BTreeSet<BadRecord>,
+}
+
+/// A record that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BadRecord {
+    /// Its name as found.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Why a store did not do what was asked, divided by what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Somebody else was faster: read again, decide again.
+    #[error("{0} was changed by another node meanwhile")]
+    Conflict(SubnetKey),
+    /// No network config has been written yet: wait, telling the operator how to write one.
+    #[error("no network config found. {0}")]
+    NoConfig(String),
+    /// The store does not answer or refuses: try later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Snapshot {
+    /// Every name in use, readable or not.
+    pub fn keys(&self) -> impl Iterator<Item = SubnetKey> {
+        let unreadable = self
+            .bad
+            .iter()
+            .filter_map(|record| record.name.parse().ok());
+        self.leases.iter().map(|lease| lease.key).chain(unreadable)
+    }
+}
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "ignoring lease record {:?}: {}",
+            self.name, self.why
+        )
+    }
+}
+
+/// A running watch; ends when dropped, and no news arrive afterwards.
+pub struct Watch {
+    wake: Option<Box<dyn FnOnce() + Send>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    pub(crate) fn new(thread: JoinHandle<()>, wake: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            wake: Some(Box::new(wake)),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(wake) = self.wake.take() {
+            wake();
+        }
+        if let Some(thread) = self.thread.take() {
+            // A watch that panicked has printed why; there is nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
