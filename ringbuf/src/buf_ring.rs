@@ -24,6 +24,9 @@ use crate::frame::Frame;
 use crate::sync::Ordering;
 use std::io;
 
+#[cfg(all(loom, test))]
+mod loom_tests;
+
 /// The kernel tells a full ring from an empty one by 16-bit cursors, so it refuses more.
 const ENTRIES_MAX: u16 = 1 << 15;
 

@@ -14,17 +14,17 @@
 //! Sizes are not rounded up for the second way. The mapping only starts on a 2 MiB boundary, for
 //! which address space is spent, not memory; a tail shorter than 2 MiB has small pages.
 
+use pages::Memory;
 use std::io;
+
+#[cfg(miri)]
+use heap as pages;
+#[cfg(not(miri))]
+use kernel as pages;
 
 /// What a huge page is on x86-64, and on arm64 with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;
 const PAGE: usize = 4096;
-
-#[cfg(not(miri))]
-type Memory = memmap2::MmapMut;
-/// Miri knows no huge pages and checks heap memory more sharply.
-#[cfg(miri)]
-type Memory = Vec<u8>;
 
 /// Which pages an arena was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +77,18 @@ impl Region {
         &mut self.memory[self.offset..][..self.len]
     }
 
+    fn set_aside(len: usize) -> io::Result<Self> {
+        // Rounded, because the kernel unmaps huge pages only as a whole.
+        let rounded = len
+            .checked_next_multiple_of(HUGE_PAGE)
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        let memory = pages::map_set_aside(rounded)?;
+        Ok(Self::within(memory, 0, len, Backing::HugePages))
+    }
+
     fn joined(len: usize) -> io::Result<Self> {
         let mut region = Self::aligned(len, HUGE_PAGE)?;
-        if region.advise_huge() {
+        if pages::join_when_touched(&region.memory, region.offset, len) {
             region.backing = Backing::Advised;
         }
         Ok(region)
@@ -90,109 +99,93 @@ impl Region {
         let mapped = len
             .checked_add(alignment)
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        let memory = map(mapped)?;
+        let memory = pages::map(mapped)?;
         let offset = memory.as_ptr().align_offset(alignment);
-        let backing = Backing::Plain;
-        let mut region = Self {
+        Ok(Self::within(memory, offset, len, Backing::Plain))
+    }
+
+    fn within(memory: Memory, offset: usize, len: usize, backing: Backing) -> Self {
+        pages::keep_private(&memory);
+        let locked = pages::lock_when_touched(&memory[offset..][..len]);
+        Self {
             memory,
             offset,
             len,
             backing,
-            locked: false,
-        };
-        region.keep_private();
-        Ok(region)
+            locked,
+        }
     }
 }
 
 #[cfg(not(miri))]
-use mapped::map;
-#[cfg(not(miri))]
-mod mapped {
-    //! What the kernel does for a region.
+mod kernel {
+    //! What the kernel grants.
     #![allow(
         unsafe_code,
         reason = "memmap2 has no mlock2, and mlock would populate the arena"
     )]
 
-    use super::{Backing, HUGE_PAGE, Region};
     use memmap2::{Advice, MmapMut, MmapOptions};
     use std::io;
 
-    pub(super) fn map(len: usize) -> io::Result<MmapMut> {
+    pub(super) type Memory = MmapMut;
+
+    pub(super) fn map(len: usize) -> io::Result<Memory> {
         MmapMut::map_anon(len)
     }
 
-    impl Region {
-        pub(super) fn set_aside(len: usize) -> io::Result<Self> {
-            // Rounded, because the kernel unmaps huge pages only as a whole.
-            let rounded = len
-                .checked_next_multiple_of(HUGE_PAGE)
-                .ok_or(io::ErrorKind::OutOfMemory)?;
-            let page_bits = HUGE_PAGE.trailing_zeros() as u8;
-            let memory = MmapOptions::new()
-                .huge(Some(page_bits))
-                .len(rounded)
-                .map_anon()?;
-            memory.advise(Advice::PopulateWrite)?;
-            let backing = Backing::HugePages;
-            let mut region = Self {
-                memory,
-                offset: 0,
-                len,
-                backing,
-                locked: false,
-            };
-            region.keep_private();
-            Ok(region)
-        }
+    pub(super) fn map_set_aside(len: usize) -> io::Result<Memory> {
+        let page_bits = super::HUGE_PAGE.trailing_zeros() as u8;
+        let memory = MmapOptions::new()
+            .huge(Some(page_bits))
+            .len(len)
+            .map_anon()?;
+        memory.advise(Advice::PopulateWrite)?;
+        Ok(memory)
+    }
 
-        pub(super) fn advise_huge(&self) -> bool {
-            self.memory
-                .advise_range(Advice::HugePage, self.offset, self.len)
-                .is_ok()
-        }
+    pub(super) fn join_when_touched(memory: &Memory, offset: usize, len: usize) -> bool {
+        memory.advise_range(Advice::HugePage, offset, len).is_ok()
+    }
 
-        /// Keeps packets out of children, core dumps and swap as far as the kernel allows.
-        pub(super) fn keep_private(&mut self) {
-            // Neither piece of advice is needed to work, so a refusal changes nothing.
-            let _ = self.memory.advise(Advice::DontFork);
-            let _ = self.memory.advise(Advice::DontDump);
-            self.locked = lock_when_touched(self.bytes());
-        }
+    /// Keeps packets out of children and core dumps; a refusal takes nothing away from us.
+    pub(super) fn keep_private(memory: &Memory) {
+        let _ = memory.advise(Advice::DontFork);
+        let _ = memory.advise(Advice::DontDump);
     }
 
     /// Locks pages as they become resident, where `mlock` would make all of them resident now.
-    fn lock_when_touched(bytes: &[u8]) -> bool {
+    pub(super) fn lock_when_touched(bytes: &[u8]) -> bool {
         let start = bytes.as_ptr().cast();
-        // SAFETY: mlock2(2) reads and writes no memory; its one condition, that `start` and the
-        // length name mapped pages of ours, holds because they come from a live slice.
+        // SAFETY: mlock2(2) reads and writes no memory of ours; its one condition, that `start`
+        // and the length name mapped pages, holds because they come from a live slice.
         unsafe { libc::mlock2(start, bytes.len(), libc::MLOCK_ONFAULT) == 0 }
     }
 }
 
 #[cfg(miri)]
-use heap::map;
-#[cfg(miri)]
 mod heap {
-    //! A region without a kernel.
+    //! A region without a kernel: Miri maps no huge pages and checks heap memory more sharply.
 
-    use super::Region;
     use std::io;
 
-    pub(super) fn map(len: usize) -> io::Result<Vec<u8>> {
+    pub(super) type Memory = Vec<u8>;
+
+    pub(super) fn map(len: usize) -> io::Result<Memory> {
         Ok(vec![0; len])
     }
 
-    impl Region {
-        pub(super) fn set_aside(_: usize) -> io::Result<Self> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
+    pub(super) fn map_set_aside(_: usize) -> io::Result<Memory> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
-        pub(super) fn advise_huge(&self) -> bool {
-            false
-        }
+    pub(super) fn join_when_touched(_: &Memory, _: usize, _: usize) -> bool {
+        false
+    }
 
-        pub(super) fn keep_private(&mut self) {}
+    pub(super) fn keep_private(_: &Memory) {}
+
+    pub(super) fn lock_when_touched(_: &[u8]) -> bool {
+        false
     }
 }
