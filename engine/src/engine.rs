@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use mio::Waker;
-use ringbuf::{Arena, Frame, FrameLayout, Pool};
+use ringbuf::{Arena, Frame, FrameLayout};
 
 use crate::answers::Answers;
 use crate::capabilities::{Capabilities, IoKind, OpenTun, open_tun};
@@ -17,13 +16,15 @@ use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::io::epoll::EpollIo;
 use crate::io::underlay::Underlay;
-use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo};
+use crate::io::uring::UringIo;
+use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts};
 use crate::outbound::{Outbound, VxlanIdentity};
 use crate::sockets;
 use crate::stats::{Counters, SharedStats, WorkerStats};
 use crate::sys::cpu;
 use crate::sys::mmsg::RECEIVE_MAX;
 use crate::sys::tun::TunQueue;
+use crate::sys::wake::Wake;
 use crate::table::{SubnetTable, TableReader, TableWriter};
 use crate::wire::merge::MergeConfig;
 use crate::worker::Worker;
@@ -43,7 +44,7 @@ pub struct Engine {
 
 struct Thread {
     handle: JoinHandle<()>,
-    waker: Arc<Waker>,
+    wake: Arc<Wake>,
 }
 
 impl fmt::Debug for Engine {
@@ -167,8 +168,7 @@ impl Engine {
 
     fn end_workers(&mut self) {
         for thread in &self.threads {
-            // Only fails when the worker, and with it the poll it wakes, is already gone.
-            let _ = thread.waker.wake();
+            thread.wake.wake();
         }
         for thread in self.threads.drain(..) {
             let _ = thread.handle.join();
@@ -228,9 +228,11 @@ fn capabilities(
 }
 
 fn spawn(index: usize, parts: WorkerParts, failed: Sender<String>) -> Result<Thread, StartError> {
+    let wake = Arc::new(Wake::new().map_err(StartError::Thread)?);
     let (report, started) = bounded(1);
+    let waker = Arc::clone(&wake);
     let body = move || {
-        if let Err(error) = work(parts, &report) {
+        if let Err(error) = work(parts, waker, &report) {
             let _ = failed.send(format!("worker {index} ended: {error}"));
         }
     };
@@ -241,14 +243,14 @@ fn spawn(index: usize, parts: WorkerParts, failed: Sender<String>) -> Result<Thr
             "the worker ended at once",
         )))
     };
-    let waker = started.recv().unwrap_or_else(gone)?;
-    Ok(Thread { handle, waker })
+    started.recv().unwrap_or_else(gone)?;
+    Ok(Thread { handle, wake })
 }
 
-type Report = Sender<Result<Arc<Waker>, StartError>>;
+type Report = Sender<Result<(), StartError>>;
 
 /// The life of a worker thread: its memory is mapped here and outlives all that borrows it.
-fn work(parts: WorkerParts, report: &Report) -> io::Result<()> {
+fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> {
     if let Some(cpu) = parts.cpu
         && let Err(error) = cpu::pin(cpu)
     {
@@ -264,25 +266,11 @@ fn work(parts: WorkerParts, report: &Report) -> io::Result<()> {
         Ok(arena) => arena,
         Err(error) => return start_failed(report, StartError::Memory(error)),
     };
+    let region = arena.as_region();
     let mut pool = arena.frames();
-    let receive: Vec<_> = std::iter::from_fn(|| pool.take())
+    let receive = std::iter::from_fn(|| pool.take())
         .take(RECEIVE_MAX)
         .collect();
-    run_on(parts, pool, receive, report)
-}
-
-fn start_failed(report: &Report, error: StartError) -> io::Result<()> {
-    let _ = report.send(Err(error));
-    Ok(())
-}
-
-/// The one place where a way of moving packets becomes a type.
-fn run_on<'a>(
-    parts: WorkerParts,
-    pool: Pool<'a>,
-    receive: Vec<Frame<'a>>,
-    report: &Report,
-) -> io::Result<()> {
     let WorkerParts {
         tun,
         underlay,
@@ -291,20 +279,31 @@ fn run_on<'a>(
         setup,
         ..
     } = parts;
-    let capabilities = &setup.capabilities;
-    let vnet = capabilities.vnet_header;
+    let vnet = setup.capabilities.vnet_header;
+    let io = Parts {
+        tun,
+        vnet,
+        pool,
+        underlay,
+        wake,
+    };
     let assemble = Assemble {
         setup: &setup,
         table,
         stats,
         receive,
     };
-    match capabilities.io {
-        IoKind::Epoll | IoKind::SingleQueue => {
-            assemble.run(EpollIo::new(tun, vnet, pool, underlay), report)
-        }
-        IoKind::UringMultishot | IoKind::UringOneshot => todo!(),
+    // The one place where a way of moving packets becomes a type.
+    match setup.capabilities.io {
+        IoKind::Epoll | IoKind::SingleQueue => assemble.run(EpollIo::new(io), report),
+        IoKind::UringMultishot => assemble.run(UringIo::multishot(io), report),
+        IoKind::UringOneshot => assemble.run(UringIo::oneshot(io, region), report),
     }
+}
+
+fn start_failed(report: &Report, error: StartError) -> io::Result<()> {
+    let _ = report.send(Err(error));
+    Ok(())
 }
 
 struct Assemble<'s, 'a> {
@@ -315,24 +314,20 @@ struct Assemble<'s, 'a> {
 }
 
 impl<'a> Assemble<'_, 'a> {
-    fn run<I: PacketIo<'a>>(
-        self,
-        io: io::Result<(I, Arc<Waker>)>,
-        report: &Report,
-    ) -> io::Result<()> {
+    fn run<I: PacketIo<'a>>(self, io: io::Result<I>, report: &Report) -> io::Result<()> {
         let Setup {
             config,
             capabilities,
             vxlan,
         } = self.setup;
-        let (io, waker) = match io {
+        let io = match io {
             Ok(made) => made,
             Err(source) => {
                 let choice = capabilities.io.to_string();
                 return start_failed(report, StartError::Io { choice, source });
             }
         };
-        let _ = report.send(Ok(waker));
+        let _ = report.send(Ok(()));
         let merge = MergeConfig {
             vnet_header: capabilities.vnet_header,
             tcp: capabilities.merge && capabilities.tso,

@@ -63,7 +63,7 @@ impl Idle {
             self.credit -= 1;
         }
         stats.add(Counter::Sleeps, 1);
-        let ready = io.wait(None)?;
+        let ready = io.wait(true)?;
         if self.look() - begin < self.spin {
             self.credit = CREDIT;
         }
@@ -73,7 +73,7 @@ impl Idle {
     fn spin<'a, I: PacketIo<'a>>(&mut self, io: &mut I, begin: Duration) -> io::Result<Ready> {
         loop {
             std::thread::yield_now();
-            let ready = io.wait(Some(Duration::ZERO))?;
+            let ready = io.wait(false)?;
             if ready.any() || self.look() - begin >= self.spin {
                 return Ok(ready);
             }

@@ -11,6 +11,10 @@ pub(crate) fn choose_io(
 ) -> Result<(IoKind, String), StartError> {
     match config.io {
         IoChoice::SingleQueue => Ok((IoKind::SingleQueue, "asked for".to_owned())),
+        IoChoice::UringMultishot | IoChoice::Uring => {
+            Ok((IoKind::UringMultishot, "asked for".to_owned()))
+        }
+        IoChoice::UringOneshot => Ok((IoKind::UringOneshot, "asked for".to_owned())),
         _ => Ok((IoKind::Epoll, "asked for".to_owned())),
     }
 }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use ringbuf::Pool;
 
 use super::tun_writer::{Outgoing, TunWriter};
 use super::underlay::Underlay;
-use super::{PacketIo, Ready, TunBatch, is_dry};
+use super::{PacketIo, Parts, Ready, TunBatch, is_dry};
 use crate::stats::WorkerStats;
 use crate::sys::tun::TunQueue;
+use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 
 const TUN: Token = Token(0);
@@ -33,42 +34,45 @@ pub(crate) struct EpollIo<'a> {
     pool: Pool<'a>,
     writer: TunWriter,
     underlay: Underlay,
+    /// Kept open for as long as it is watched.
+    #[expect(dead_code, reason = "polled by its descriptor")]
+    wake: Arc<Wake>,
 }
 
 impl<'a> EpollIo<'a> {
-    /// Watches one TUN queue and one worker's sockets; the waker ends a sleep from outside.
-    pub(crate) fn new(
-        tun: TunQueue,
-        vnet: bool,
-        pool: Pool<'a>,
-        underlay: Underlay,
-    ) -> io::Result<(Self, Arc<Waker>)> {
+    /// Watches one TUN queue, one worker's sockets and its wake-up.
+    pub(crate) fn new(parts: Parts<'a>) -> io::Result<Self> {
+        let Parts {
+            tun,
+            vnet,
+            pool,
+            underlay,
+            wake,
+        } = parts;
         let poll = Poll::new()?;
         let registry = poll.registry();
         registry.register(&mut SourceFd(&tun.raw()), TUN, Interest::READABLE)?;
         for fd in underlay.listener_fds() {
             registry.register(&mut SourceFd(&fd), UNDERLAY, Interest::READABLE)?;
         }
-        let waker = Arc::new(Waker::new(registry, STOP)?);
-        let writer = TunWriter::new(vnet);
-        let events = Events::with_capacity(16);
-        Ok((
-            Self {
-                poll,
-                events,
-                tun,
-                vnet,
-                pool,
-                writer,
-                underlay,
-            },
-            waker,
-        ))
+        registry.register(&mut SourceFd(&wake.raw()), STOP, Interest::READABLE)?;
+        let (events, writer) = (Events::with_capacity(16), TunWriter::new(vnet));
+        Ok(Self {
+            poll,
+            events,
+            tun,
+            vnet,
+            pool,
+            writer,
+            underlay,
+            wake,
+        })
     }
 }
 
 impl<'a> PacketIo<'a> for EpollIo<'a> {
-    fn wait(&mut self, limit: Option<Duration>) -> io::Result<Ready> {
+    fn wait(&mut self, block: bool) -> io::Result<Ready> {
+        let limit = (!block).then_some(Duration::ZERO);
         match self.poll.poll(&mut self.events, limit) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Ready::default()),
             other => other?,
@@ -105,7 +109,7 @@ impl<'a> PacketIo<'a> for EpollIo<'a> {
     }
 
     fn release(&mut self, batch: &mut TunBatch<'a>) {
-        batch.drain(|frame| self.pool.put(frame));
+        batch.take_frames().for_each(|frame| self.pool.put(frame));
     }
 
     fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats) {

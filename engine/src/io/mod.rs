@@ -8,13 +8,16 @@
 pub(crate) mod epoll;
 pub(crate) mod tun_writer;
 pub(crate) mod underlay;
+pub(crate) mod uring;
 
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
 
-use ringbuf::Frame;
+use ringbuf::{Frame, Pool};
 
 use crate::stats::WorkerStats;
+use crate::sys::tun::TunQueue;
+use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 use tun_writer::Outgoing;
 use underlay::Underlay;
@@ -75,11 +78,11 @@ impl<'a> TunBatch<'a> {
         self.frames.push(frame);
     }
 
-    /// Empties the batch, giving its frames to `home`.
-    pub(crate) fn drain(&mut self, home: impl FnMut(Frame<'a>)) {
+    /// Empties the batch of its frames.
+    pub(crate) fn take_frames(&mut self) -> impl Iterator<Item = Frame<'a>> {
         self.headers.clear();
         self.bytes = 0;
-        self.frames.drain(..).for_each(home);
+        self.frames.drain(..)
     }
 }
 
@@ -103,10 +106,20 @@ pub(crate) fn is_dry(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(libc::EIO)
 }
 
+/// What a backend is made from.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) tun: TunQueue,
+    pub(crate) vnet: bool,
+    pub(crate) pool: Pool<'a>,
+    pub(crate) underlay: Underlay,
+    pub(crate) wake: Arc<Wake>,
+}
+
 /// One way of moving packets between the kernel and a worker.
 pub(crate) trait PacketIo<'a> {
-    /// Sleeps until something may be ready, for at most `limit`.
-    fn wait(&mut self, limit: Option<Duration>) -> io::Result<Ready>;
+    /// Tells what may be ready; if nothing is and `block`, sleeps until something may be.
+    fn wait(&mut self, block: bool) -> io::Result<Ready>;
 
     /// Reads packets until the batch is full or the TUN is dry; true when it is dry.
     fn read_tun(&mut self, batch: &mut TunBatch<'a>) -> io::Result<bool>;

@@ -9,3 +9,5 @@ pub(crate) mod gather;
 pub(crate) mod mmsg;
 pub(crate) mod tun;
 pub(crate) mod udp;
+pub(crate) mod uring;
+pub(crate) mod wake;

@@ -16,6 +16,9 @@
 
 mod candidate;
 mod flow;
+mod writes;
+
+pub use writes::TunWrite;
 
 use super::checksum::Sum;
 use super::ip::{Fragment, IpInfo};
@@ -25,12 +28,10 @@ use super::virtio::VirtioNetHdr;
 use super::{Piece, Slot};
 use candidate::{Candidate, FlowKey};
 use flow::{Arrival, Flow, PACKETS_MAX, gso_type, unfinished_header};
-use std::ops::Range;
+use writes::Writes;
 
 /// Flows open at a time.
 const FLOWS_MAX: usize = 16;
-/// Writes of a batch; room for more is made once and kept.
-const WRITES_EXPECTED: usize = 1024;
 
 /// What may be merged.
 #[derive(Clone, Copy, Debug)]
@@ -48,19 +49,6 @@ pub struct MergeConfig {
     /// Also merge unfragmentable IPv4 packets that all carry the same identification. Cut apart again they are
     /// numbered n, n + 1, ...: nobody may care (RFC 6864), but it is the one field that would not come back.
     pub constant_ids: bool,
-}
-
-/// One write to the TUN.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TunWrite {
-    /// The virtio header in front of it, where the TUN takes one.
-    pub header: VirtioNetHdr,
-    /// Inner packets it stands for.
-    pub packets: u16,
-    /// Length without the virtio header.
-    pub bytes: u32,
-    /// Its bytes: these of [`Merger::pieces`], in order, none empty.
-    pub pieces: Range<u32>,
 }
 
 /// Why a packet cannot be written at all.
@@ -81,9 +69,7 @@ pub struct Merger {
     flows: [Option<Flow>; FLOWS_MAX],
     /// Payloads after the first packet, [`PACKETS_MAX`] places per flow.
     tails: Vec<Piece>,
-    writes: Vec<TunWrite>,
-    pieces: Vec<Piece>,
-    headers: Vec<u8>,
+    writes: Writes,
 }
 
 impl Merger {
@@ -94,9 +80,7 @@ impl Merger {
             digests: [0; FLOWS_MAX],
             flows: [None; FLOWS_MAX],
             tails: vec![Piece::default(); FLOWS_MAX * PACKETS_MAX],
-            writes: Vec::with_capacity(WRITES_EXPECTED),
-            pieces: Vec::with_capacity(2 * WRITES_EXPECTED),
-            headers: Vec::with_capacity(64 * 1024),
+            writes: Writes::new(),
         }
     }
 
@@ -119,7 +103,7 @@ impl Merger {
                 let key = FlowKey::of_fragment(bytes, info, peer);
                 self.finish_flows(frames, |flow| flow.first.key.is_between_same_hosts(&key));
             }
-            self.write(VirtioNetHdr::default(), 1, packet);
+            self.writes.push(VirtioNetHdr::default(), 1, packet);
             return Ok(());
         };
         let pseudo = l4.pseudo_header(bytes);
@@ -135,7 +119,8 @@ impl Merger {
             return self.write_unsegmented(frames, &arrival);
         }
         let verified = || unfinished || pseudo.plus(Sum::of(&bytes[l4.start..])).verifies();
-        match Candidate::of(bytes, info, &l4).filter(|_| self.merges(l4.transport) && verified()) {
+        let mergeable = || Candidate::of(bytes, info, &l4).filter(|_| verified());
+        match self.merges(l4.transport).then(mergeable).flatten() {
             Some(candidate) => self.join(frames, &arrival, &candidate),
             None => {
                 self.finish_flows(frames, |flow| flow.first.key == arrival.key);
@@ -154,25 +139,23 @@ impl Merger {
 
     /// The writes made so far, in order.
     pub fn writes(&self) -> &[TunWrite] {
-        &self.writes
+        &self.writes.list
     }
 
     /// The bytes the writes consist of.
     pub fn pieces(&self) -> &[Piece] {
-        &self.pieces
+        &self.writes.pieces
     }
 
     /// Where pieces lie that have no frame ([`Piece::HEADERS`]).
     pub fn headers(&self) -> &[u8] {
-        &self.headers
+        &self.writes.headers
     }
 
     /// Forgets the batch, after its writes were made.
     pub fn clear(&mut self) {
         debug_assert_eq!(self.digests, [0; FLOWS_MAX], "a batch ends with flush");
         self.writes.clear();
-        self.pieces.clear();
-        self.headers.clear();
     }
 
     fn merges(&self, transport: Transport) -> bool {
@@ -281,59 +264,29 @@ impl Merger {
         }
         let piece = flow.first.piece;
         let header = flow.seal(piece.of_mut(frames[usize::from(piece.slot)].whole_mut()));
-        let tail = place * PACKETS_MAX;
-        self.write(header, flow.count, piece);
-        self.extend_last(tail..tail + flow.count - 1, flow.len);
-    }
-}
-
-fn options<'a, S: Slot>(frames: &'a [S], arrival: &Arrival) -> &'a [u8] {
-    let from = match arrival.l4.transport {
-        Transport::Tcp => arrival.l4.start + tcp::HEADER_LEN,
-        Transport::Udp => arrival.l4.payload,
-    };
-    &arrival
-        .piece
-        .of(frames[usize::from(arrival.piece.slot)].whole())[from..arrival.l4.payload]
-}
-
-/// Writes.
-impl Merger {
-    /// Adds a write of one piece.
-    fn write(&mut self, header: VirtioNetHdr, packets: usize, piece: Piece) {
-        let at = self.pieces.len() as u32;
-        self.pieces.push(piece);
-        self.writes.push(TunWrite {
-            header,
-            packets: packets as u16,
-            bytes: piece.len,
-            pieces: at..at + 1,
-        });
-    }
-
-    /// Appends tails to the last write, which then has `len` bytes.
-    fn extend_last(&mut self, tails: Range<usize>, len: usize) {
-        self.pieces.extend_from_slice(&self.tails[tails]);
-        if let Some(write) = self.writes.last_mut() {
-            write.bytes = len as u32;
-            write.pieces.end = self.pieces.len() as u32;
-        }
+        let tails = place * PACKETS_MAX;
+        self.writes.push(header, flow.count, piece);
+        self.writes
+            .extend(&self.tails[tails..tails + flow.count - 1]);
     }
 
     /// A packet that stayed alone goes as it came, at most with its checksum left to be finished by the kernel.
     fn write_single<S: Slot>(&mut self, frames: &mut [S], arrival: &Arrival) {
+        let Arrival {
+            piece,
+            l4,
+            unfinished,
+            ..
+        } = arrival;
         let mut header = VirtioNetHdr::default();
-        if arrival.unfinished {
-            header = unfinished_header(&arrival.l4);
-            if !self.config.vnet_header {
-                let packet = arrival
-                    .piece
-                    .of_mut(frames[usize::from(arrival.piece.slot)].whole_mut());
-                // The field lies inside the packet, L4 has seen to that; so this cannot be refused.
-                let _ = finish_checksum(packet, &header);
-            }
+        if *unfinished && self.config.vnet_header {
+            header = unfinished_header(l4);
+        } else if *unfinished {
+            let packet = piece.of_mut(frames[usize::from(piece.slot)].whole_mut());
+            // Refused only if the field lies outside the packet, and L4 has seen that it does not.
+            let _ = finish_checksum(packet, &unfinished_header(l4));
         }
-        self.write(header, 1, arrival.piece);
+        self.writes.push(header, 1, *piece);
     }
 
     /// A super-packet of a kernel peer whose device promised to segment it and did not.
@@ -351,50 +304,38 @@ impl Merger {
             return Err(DropWhy::HeadersExceedMtu);
         }
         let packet = piece.of(frames[usize::from(piece.slot)].whole());
-        let ecn = if packet[l4.start + tcp::FLAGS] & flag::CWR != 0 {
-            VirtioNetHdr::ECN
-        } else {
-            0
-        };
-        let header = VirtioNetHdr {
-            gso_type: gso_type(l4) | ecn,
-            gso_size: gso_size as u16,
-            hdr_len: l4.payload as u16,
-            ..unfinished_header(l4)
-        };
+        let header = unsegmented_header(packet, l4, gso_size as u16);
         if self.merges(Transport::Tcp) {
-            self.write(header, l4.payload_len().div_ceil(gso_size), *piece);
+            self.writes
+                .push(header, l4.payload_len().div_ceil(gso_size), *piece);
         } else if let Ok(splitter) = Splitter::new(packet, &header) {
-            self.write_segments(packet, *piece, &splitter);
+            self.writes.push_segments(packet, *piece, &splitter);
         }
         Ok(())
     }
+}
 
-    /// The same without help: headers into the slab, payload by reference.
-    fn write_segments(&mut self, packet: &[u8], piece: Piece, splitter: &Splitter) {
-        let header_len = splitter.header_len();
-        for i in 0..splitter.segments() {
-            let at = self.headers.len();
-            self.headers.resize(at + header_len, 0);
-            let payload = splitter.write_header(packet, i, &mut self.headers[at..]);
-            self.write(
-                VirtioNetHdr::default(),
-                1,
-                Piece {
-                    slot: Piece::HEADERS,
-                    start: at as u32,
-                    len: header_len as u32,
-                },
-            );
-            self.pieces.push(Piece {
-                slot: piece.slot,
-                start: piece.start + payload.start as u32,
-                len: payload.len() as u32,
-            });
-            if let Some(write) = self.writes.last_mut() {
-                write.pieces.end += 1;
-                write.bytes += payload.len() as u32;
-            }
-        }
+fn unsegmented_header(packet: &[u8], l4: &L4, gso_size: u16) -> VirtioNetHdr {
+    let reduced = packet[l4.start + tcp::FLAGS] & flag::CWR != 0;
+    let ecn = if reduced { VirtioNetHdr::ECN } else { 0 };
+    VirtioNetHdr {
+        gso_type: gso_type(l4) | ecn,
+        gso_size,
+        hdr_len: l4.payload as u16,
+        ..unfinished_header(l4)
     }
 }
+
+/// The TCP options of a packet, none for UDP.
+fn options<'a, S: Slot>(frames: &'a [S], arrival: &Arrival) -> &'a [u8] {
+    let from = match arrival.l4.transport {
+        Transport::Tcp => arrival.l4.start + tcp::HEADER_LEN,
+        Transport::Udp => arrival.l4.payload,
+    };
+    &arrival
+        .piece
+        .of(frames[usize::from(arrival.piece.slot)].whole())[from..arrival.l4.payload]
+}
+
+#[cfg(test)]
+mod tests;

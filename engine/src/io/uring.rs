@@ -1,0 +1,410 @@
+//! The io_uring backend, in two tiers.
+//!
+//! - **multishot** (Linux 6.7): one read of the TUN keeps delivering packets into frames lent
+//!   through a buffer ring;
+//! - **one-shot**: when the TUN is readable, a batch of single reads goes down in one call, each
+//!   told not to wait, so that an empty queue answers instead of keeping the read armed. (Many
+//!   armed reads on one TUN queue are a trap: each packet wakes them all.)
+//!
+//! Both wait in the ring, and both write a batch of packets to the TUN in one call. The underlay
+//! stays with `sendmmsg` and `recvmmsg`; its sockets are watched through the ring.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use ringbuf::{BufRing, Frame, Pool};
+
+use super::tun_writer::{Outgoing, TunWriter, Written};
+use super::underlay::Underlay;
+use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Ready, TunBatch, is_dry};
+use crate::stats::WorkerStats;
+use crate::sys::tun::TunQueue;
+use crate::sys::uring::{Arrival, Completion, LentReads, PacketArrays, Ring};
+use crate::sys::wake::Wake;
+use crate::wire::virtio::VirtioNetHdr;
+
+const TUN: u64 = 0;
+const STOP: u64 = 1;
+/// The listener with index `i` has token `LISTENER + i`.
+const LISTENER: u64 = 16;
+/// Packets written in one call at most: they must fit into the ring with room for the rest.
+const WRITES_MAX: usize = 64;
+/// Single reads tried at once when packets come slowly.
+const READS_MIN: usize = 2;
+
+/// io_uring for the TUN, and for waiting.
+#[derive(Debug)]
+pub(crate) struct UringIo<'a> {
+    reader: Reader<'a>,
+    tun: TunQueue,
+    vnet: bool,
+    underlay: Underlay,
+    wake: Arc<Wake>,
+    ready: Ready,
+    /// Completions that came while a call waited for its own.
+    stash: Vec<Completion>,
+    writes: WriteBatch,
+}
+
+#[derive(Debug)]
+enum Reader<'a> {
+    Multishot {
+        reads: LentReads<'a>,
+        arrived: VecDeque<Frame<'a>>,
+    },
+    Oneshot {
+        ring: Ring,
+        reads: SingleReads<'a>,
+    },
+}
+
+/// Frames for single reads, and how many to try at once.
+#[derive(Debug)]
+struct SingleReads<'a> {
+    pool: Pool<'a>,
+    frames: Vec<Frame<'a>>,
+    lengths: Vec<i32>,
+    registered: bool,
+    count: usize,
+}
+
+/// Arrays for one batch of writes.
+#[derive(Debug)]
+struct WriteBatch {
+    single: TunWriter,
+    packets: PacketArrays,
+    headers: Vec<[u8; VirtioNetHdr::LEN]>,
+    refused: Vec<(usize, i32)>,
+}
+
+impl<'a> UringIo<'a> {
+    /// The tier with a multishot read.
+    pub(crate) fn multishot(mut parts: Parts<'a>) -> io::Result<Self> {
+        let mut ring = Ring::new()?;
+        watch(&mut ring, &parts)?;
+        let frames = BufRing::new(BATCH_PACKETS as u16, read_start(parts.vnet))?;
+        let mut reads = LentReads::new(ring, frames, parts.tun.raw(), TUN)?;
+        reads.lend(std::iter::from_fn(|| parts.pool.take()).take(BATCH_PACKETS));
+        let arrived = VecDeque::with_capacity(BATCH_PACKETS);
+        Ok(Self::assemble(parts, |_| Reader::Multishot {
+            reads,
+            arrived,
+        }))
+    }
+
+    /// The tier with batches of single reads; `arena` is the memory the pool's frames lie in.
+    pub(crate) fn oneshot(parts: Parts<'a>, arena: (*const u8, usize)) -> io::Result<Self> {
+        let mut ring = Ring::new()?;
+        watch(&mut ring, &parts)?;
+        ring.poll(parts.tun.raw(), TUN)?;
+        // Refused where locked memory is short: the reads then name plain memory.
+        let registered = ring.register_arena(arena).is_ok();
+        Ok(Self::assemble(parts, |pool| {
+            let (frames, lengths) = (
+                Vec::with_capacity(BATCH_PACKETS),
+                Vec::with_capacity(BATCH_PACKETS),
+            );
+            let reads = SingleReads {
+                pool,
+                frames,
+                lengths,
+                registered,
+                count: READS_MIN,
+            };
+            Reader::Oneshot { ring, reads }
+        }))
+    }
+
+    fn assemble(parts: Parts<'a>, reader: impl FnOnce(Pool<'a>) -> Reader<'a>) -> Self {
+        let Parts {
+            tun,
+            vnet,
+            pool,
+            underlay,
+            wake,
+        } = parts;
+        let writes = WriteBatch {
+            single: TunWriter::new(vnet),
+            packets: PacketArrays::default(),
+            headers: Vec::with_capacity(WRITES_MAX),
+            refused: Vec::with_capacity(WRITES_MAX),
+        };
+        let (ready, stash) = (Ready::default(), Vec::new());
+        Self {
+            reader: reader(pool),
+            tun,
+            vnet,
+            underlay,
+            wake,
+            ready,
+            stash,
+            writes,
+        }
+    }
+
+    /// Notes everything the kernel has posted.
+    fn collect(&mut self) -> io::Result<()> {
+        while let Some(completion) = self.reader.ring().next() {
+            self.note(completion)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, completion: Completion) -> io::Result<()> {
+        match completion.token {
+            TUN => self.note_tun(completion)?,
+            STOP => self.ready.stop = true,
+            listener @ LISTENER.. => {
+                self.ready.underlay = true;
+                self.watch_again(listener, completion)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_tun(&mut self, completion: Completion) -> io::Result<()> {
+        self.ready.tun = true;
+        match &mut self.reader {
+            Reader::Multishot { reads, arrived } => match reads.take(completion) {
+                Arrival::Packet(frame) => arrived.push_back(frame),
+                Arrival::Nothing => {}
+                Arrival::Failed(error) => return Err(error),
+            },
+            Reader::Oneshot { ring, .. } if !completion.more => ring.poll(self.tun.raw(), TUN)?,
+            Reader::Oneshot { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A watch ends when completions overflow.
+    fn watch_again(&mut self, token: u64, completion: Completion) -> io::Result<()> {
+        let index = (token - LISTENER) as usize;
+        match self.underlay.listener_fds().nth(index) {
+            Some(fd) if !completion.more => self.reader.ring().poll(fd, token),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_stash(&mut self) -> io::Result<()> {
+        let mut stash = std::mem::take(&mut self.stash);
+        let noted = stash
+            .drain(..)
+            .try_for_each(|completion| self.note(completion));
+        self.stash = stash;
+        noted
+    }
+}
+
+fn watch(ring: &mut Ring, parts: &Parts<'_>) -> io::Result<()> {
+    for (index, fd) in parts.underlay.listener_fds().enumerate() {
+        ring.poll(fd, LISTENER + index as u64)?;
+    }
+    ring.poll(parts.wake.raw(), STOP)
+}
+
+/// Where in a slot the kernel writes, so that the packet lies behind the headroom.
+fn read_start(vnet: bool) -> usize {
+    if vnet {
+        HEADROOM - VirtioNetHdr::LEN
+    } else {
+        HEADROOM
+    }
+}
+
+impl<'a> PacketIo<'a> for UringIo<'a> {
+    fn wait(&mut self, block: bool) -> io::Result<Ready> {
+        self.reader.arm()?;
+        self.collect()?;
+        if block && !self.ready.any() {
+            self.reader.ring().submit(1)?;
+        } else if self.reader.ring().has_work() {
+            self.reader.ring().submit(0)?;
+        }
+        self.collect()?;
+        Ok(std::mem::take(&mut self.ready))
+    }
+
+    fn read_tun(&mut self, batch: &mut TunBatch<'a>) -> io::Result<bool> {
+        match &mut self.reader {
+            Reader::Oneshot { ring, reads } => {
+                let dry = reads.read(ring, &self.tun, self.vnet, &mut self.stash, batch);
+                self.note_stash()?;
+                dry
+            }
+            Reader::Multishot { .. } => {
+                self.reader.arm()?;
+                if self.reader.ring().has_work() {
+                    self.reader.ring().submit(0)?;
+                    self.collect()?;
+                }
+                Ok(self.reader.deliver(self.vnet, batch))
+            }
+        }
+    }
+
+    fn release(&mut self, batch: &mut TunBatch<'a>) {
+        match &mut self.reader {
+            Reader::Multishot { reads, .. } => reads.lend(batch.take_frames()),
+            Reader::Oneshot { reads, .. } => {
+                batch.take_frames().for_each(|frame| reads.pool.put(frame))
+            }
+        }
+    }
+
+    fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats) {
+        for writes in outgoing.writes.chunks(WRITES_MAX) {
+            let chunk = Outgoing {
+                writes,
+                ..*outgoing
+            };
+            // One write is cheaper as a plain call.
+            if writes.len() == 1 {
+                self.writes.single.write_all(&self.tun, &chunk, stats);
+                continue;
+            }
+            let ring = self.reader.ring();
+            self.writes
+                .write(ring, &self.tun, self.vnet, &chunk, &mut self.stash, stats);
+        }
+        if let Err(error) = self.note_stash() {
+            // The read will say so again when it is armed the next time, and end the worker.
+            tracing::debug!("the TUN failed while it was written: {error}");
+        }
+    }
+
+    fn underlay(&mut self) -> &mut Underlay {
+        &mut self.underlay
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn ring(&mut self) -> &mut Ring {
+        match self {
+            Self::Multishot { reads, .. } => &mut reads.ring,
+            Self::Oneshot { ring, .. } => ring,
+        }
+    }
+
+    /// Sees that packets keep coming; polls do by themselves.
+    fn arm(&mut self) -> io::Result<()> {
+        match self {
+            Self::Multishot { reads, .. } => reads.arm(),
+            Self::Oneshot { .. } => Ok(()),
+        }
+    }
+
+    /// Moves packets that arrived into the batch; true when no more are there.
+    fn deliver(&mut self, vnet: bool, batch: &mut TunBatch<'a>) -> bool {
+        let Self::Multishot { arrived, .. } = self else {
+            return true;
+        };
+        while !batch.is_full() {
+            let Some(frame) = arrived.pop_front() else {
+                return true;
+            };
+            batch.push(frame, vnet);
+        }
+        false
+    }
+}
+
+impl<'a> SingleReads<'a> {
+    /// Reads a batch; the number of reads tried doubles while all succeed.
+    fn read(
+        &mut self,
+        ring: &mut Ring,
+        tun: &TunQueue,
+        vnet: bool,
+        stash: &mut Vec<Completion>,
+        batch: &mut TunBatch<'a>,
+    ) -> io::Result<bool> {
+        let room = BATCH_PACKETS - batch.frames.len();
+        let pool = &mut self.pool;
+        self.frames
+            .extend(std::iter::from_fn(|| pool.take()).take(self.count.min(room)));
+        let (tried, start) = (self.frames.len(), read_start(vnet));
+        self.lengths.clear();
+        self.lengths.resize(tried, 0);
+        let lengths = &mut self.lengths;
+        ring.read_batch(
+            tun.raw(),
+            &mut self.frames,
+            start,
+            self.registered,
+            stash,
+            &mut |index, len| {
+                lengths[index] = len;
+            },
+        );
+        let mut dry = false;
+        let mut outcome = Ok(());
+        for (mut frame, &len) in self.frames.drain(..).zip(&self.lengths) {
+            if let Ok(len) = usize::try_from(len) {
+                frame.set(start, len);
+                batch.push(frame, vnet);
+                continue;
+            }
+            self.pool.put(frame);
+            let error = io::Error::from_raw_os_error(-len);
+            if is_dry(&error) {
+                dry = true
+            } else {
+                outcome = Err(error)
+            }
+        }
+        self.count = if dry {
+            READS_MIN
+        } else {
+            (self.count * 2).min(BATCH_PACKETS)
+        };
+        outcome.map(|()| dry)
+    }
+}
+
+impl WriteBatch {
+    fn write(
+        &mut self,
+        ring: &mut Ring,
+        tun: &TunQueue,
+        vnet: bool,
+        chunk: &Outgoing<'_, '_>,
+        stash: &mut Vec<Completion>,
+        stats: &WorkerStats,
+    ) {
+        let Self {
+            single,
+            packets,
+            headers,
+            refused,
+        } = self;
+        headers.clear();
+        headers.extend(chunk.writes.iter().map(|write| write.header.to_bytes()));
+        let mut packets = packets.start();
+        for (write, header) in chunk.writes.iter().zip(headers.iter()) {
+            packets.packet();
+            if vnet {
+                packets.part(header);
+            }
+            chunk
+                .pieces_of(write)
+                .iter()
+                .for_each(|piece| packets.part(chunk.bytes(piece)));
+        }
+        let mut written = Written::default();
+        refused.clear();
+        ring.write_batch(tun.raw(), &packets, stash, &mut |index, result| {
+            if result < 0 {
+                refused.push((index, -result));
+            } else {
+                written.count(&chunk.writes[index]);
+            }
+        });
+        written.record(stats);
+        for &(index, error) in refused.iter() {
+            let error = io::Error::from_raw_os_error(error);
+            single.refused(tun, chunk, &chunk.writes[index], &error, stats);
+        }
+    }
+}

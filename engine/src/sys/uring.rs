@@ -1,0 +1,406 @@
+//! An io_uring with the few operations the engine uses, each safe to call.
+//!
+//! What makes a ring unsafe is memory the kernel uses after the call that named it. Only two
+//! things here are such memory, and each has an owner that outlives the kernel's interest:
+//!
+//! - frames lent for multishot reads belong to [`LentReads`], which cancels the read and waits for
+//!   its last completion before it lets go of them;
+//! - the pieces of writes and the frames of single reads are borrowed by the call that submits
+//!   them, and that call does not return before every one of them has completed.
+#![allow(unsafe_code, reason = "submission entries point to memory")]
+
+use std::io;
+use std::os::fd::RawFd;
+
+use io_uring::squeue::Entry;
+use io_uring::{IoUring, Probe, cqueue, opcode, types};
+use ringbuf::{BufRing, Frame};
+
+/// Operations that may wait to be submitted.
+const ENTRIES: u32 = 128;
+/// Completions that may wait to be read: more than frames and writes together.
+const COMPLETIONS: u32 = 1024;
+/// The only group of lent buffers.
+const GROUP: u16 = 0;
+/// Where the whole arena is registered.
+const ARENA_BUFFER: u16 = 0;
+
+/// The end of an operation, or one of many results of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Completion {
+    pub(crate) token: u64,
+    pub(crate) result: i32,
+    /// The operation goes on and will give more results.
+    pub(crate) more: bool,
+    buffer: Option<u16>,
+}
+
+/// The ring of one thread.
+pub(crate) struct Ring {
+    ring: IoUring,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Opens a ring, in the cheapest mode of operation this kernel has.
+    pub(crate) fn new() -> io::Result<Self> {
+        let deferred = |builder: &mut io_uring::Builder| {
+            builder
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_taskrun_flag();
+        };
+        let cooperative = |builder: &mut io_uring::Builder| {
+            builder.setup_coop_taskrun().setup_taskrun_flag();
+        };
+        let plain = |_: &mut io_uring::Builder| {};
+        let modes: [&dyn Fn(&mut io_uring::Builder); 3] = [&deferred, &cooperative, &plain];
+        let mut last = io::Error::from_raw_os_error(libc::ENOSYS);
+        for mode in modes {
+            let mut builder = IoUring::builder();
+            builder.setup_cqsize(COMPLETIONS).dontfork();
+            mode(&mut builder);
+            match builder.build(ENTRIES) {
+                Ok(ring) => return Ok(Self { ring }),
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Whether this kernel knows multishot reads.
+    pub(crate) fn knows_multishot_reads(&self) -> bool {
+        let mut probe = Probe::new();
+        let asked = self.ring.submitter().register_probe(&mut probe);
+        asked.is_ok() && probe.is_supported(opcode::ReadMulti::CODE)
+    }
+
+    /// Watches a descriptor for input until the ring is closed.
+    pub(crate) fn poll(&mut self, fd: RawFd, token: u64) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32)
+            .multi(true)
+            .build();
+        // SAFETY: a poll names a descriptor and no memory.
+        unsafe { self.push(entry.user_data(token)) }
+    }
+
+    /// Submits what is queued, waits for `want` completions, and lets the kernel post what it has.
+    pub(crate) fn submit(&mut self, want: usize) -> io::Result<()> {
+        match self.ring.submit_and_wait(want) {
+            Ok(_) => Ok(()),
+            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the kernel has results that only a submit would post.
+    pub(crate) fn has_work(&mut self) -> bool {
+        self.ring.submission().taskrun() || !self.ring.completion().is_empty()
+    }
+
+    /// Takes the next completion, if one is there.
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        let entry = self.ring.completion().next()?;
+        Some(Completion {
+            token: entry.user_data(),
+            result: entry.result(),
+            more: cqueue::more(entry.flags()),
+            buffer: cqueue::buffer_select(entry.flags()),
+        })
+    }
+
+    /// Registers an arena so that single reads need not look it up each time.
+    pub(crate) fn register_arena(&self, region: (*const u8, usize)) -> io::Result<()> {
+        let buffer = libc::iovec {
+            iov_base: region.0.cast_mut().cast(),
+            iov_len: region.1,
+        };
+        // SAFETY: registering pins the pages; the kernel writes to them only where a read submitted
+        // by `read_batch` says so, and those reads borrow frames.
+        unsafe { self.ring.submitter().register_buffers(&[buffer]) }
+    }
+
+    /// Reads one packet into each frame from `start` on, without waiting for packets; `done` is
+    /// told each one's length or negative error.
+    pub(crate) fn read_batch(
+        &mut self,
+        fd: RawFd,
+        frames: &mut [Frame<'_>],
+        start: usize,
+        registered: bool,
+        others: &mut Vec<Completion>,
+        done: &mut dyn FnMut(usize, i32),
+    ) {
+        for (index, frame) in frames.iter_mut().enumerate() {
+            let room = &mut frame.whole_mut()[start..];
+            let (base, len) = (room.as_mut_ptr(), room.len() as u32);
+            let entry = if registered {
+                let read = opcode::ReadFixed::new(types::Fd(fd), base, len, ARENA_BUFFER);
+                read.rw_flags(libc::RWF_NOWAIT).build()
+            } else {
+                opcode::Read::new(types::Fd(fd), base, len)
+                    .rw_flags(libc::RWF_NOWAIT)
+                    .build()
+            };
+            // SAFETY: the frame is borrowed exclusively until `complete_all` has seen the end of
+            // this read.
+            unsafe { self.push_now(entry.user_data(MINE | index as u64)) };
+        }
+        self.complete_all(frames.len(), others, done);
+    }
+
+    /// Gathers and writes every packet, in order; `done` is told each one's result.
+    pub(crate) fn write_batch(
+        &mut self,
+        fd: RawFd,
+        packets: &Packets<'_, '_>,
+        others: &mut Vec<Completion>,
+        done: &mut dyn FnMut(usize, i32),
+    ) {
+        for (index, span) in packets.arrays.spans.iter().enumerate() {
+            let parts = &packets.arrays.parts[span.clone()];
+            let entry = opcode::Writev::new(types::Fd(fd), parts.as_ptr(), parts.len() as u32);
+            // SAFETY: `packets` borrows the array and every byte it points to until this call
+            // returns, which is after `complete_all` has seen the end of this write.
+            unsafe { self.push_now(entry.build().user_data(MINE | index as u64)) };
+        }
+        self.complete_all(packets.arrays.spans.len(), others, done);
+    }
+
+    /// Waits until `count` operations pushed with `MINE` have ended; anything else goes to
+    /// `others`. There is no way out before that: their memory is borrowed.
+    fn complete_all(
+        &mut self,
+        count: usize,
+        others: &mut Vec<Completion>,
+        done: &mut dyn FnMut(usize, i32),
+    ) {
+        let mut left = count;
+        while left > 0 {
+            if let Err(error) = self.submit(1) {
+                panic!("io_uring refuses to finish operations it accepted: {error}");
+            }
+            while let Some(completion) = self.next() {
+                if completion.token & MINE == 0 {
+                    others.push(completion);
+                } else {
+                    left -= 1;
+                    done((completion.token & !MINE) as usize, completion.result);
+                }
+            }
+        }
+    }
+
+    /// Queues an entry, submitting what is queued when there is no room.
+    ///
+    /// # Safety
+    ///
+    /// Memory the entry names must stay valid and unaliased until its last completion.
+    unsafe fn push(&mut self, entry: Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: passed on to the caller.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return Ok(());
+            }
+            self.submit(0)?;
+        }
+    }
+
+    /// As [`push`](Self::push), where failure cannot be survived: entries queued before this one
+    /// name borrowed memory.
+    ///
+    /// # Safety
+    ///
+    /// As for `push`.
+    unsafe fn push_now(&mut self, entry: Entry) {
+        // SAFETY: passed on to the caller.
+        if let Err(error) = unsafe { self.push(entry) } {
+            panic!("io_uring refuses operations: {error}");
+        }
+    }
+}
+
+/// Marks the tokens of operations that end within the call that submitted them.
+const MINE: u64 = 1 << 63;
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
+    )
+}
+
+/// A multishot read that fills lent frames, one packet each, for as long as there are any.
+///
+/// Field order is teardown order: `drop` ends the read, then the ring, then the frames may go.
+#[derive(Debug)]
+pub(crate) struct LentReads<'a> {
+    pub(crate) ring: Ring,
+    frames: BufRing<'a>,
+    fd: RawFd,
+    token: u64,
+    armed: bool,
+}
+
+impl<'a> LentReads<'a> {
+    /// Prepares reads of `fd`; nothing is read before frames are lent and the read is armed.
+    pub(crate) fn new(ring: Ring, frames: BufRing<'a>, fd: RawFd, token: u64) -> io::Result<Self> {
+        // SAFETY: the ring of frames is owned by the value returned here, which ends all reads
+        // and closes the io_uring before it lets go of it.
+        unsafe {
+            let submitter = ring.ring.submitter();
+            submitter.register_buf_ring_with_flags(frames.address(), frames.entries(), GROUP, 0)?;
+        }
+        Ok(Self {
+            ring,
+            frames,
+            fd,
+            token,
+            armed: false,
+        })
+    }
+
+    /// Lends frames to the kernel.
+    pub(crate) fn lend(&mut self, frames: impl Iterator<Item = Frame<'a>>) {
+        for frame in frames {
+            if self.frames.offer(frame).is_err() {
+                debug_assert!(false, "there are never more frames than entries");
+            }
+        }
+        self.frames.publish();
+    }
+
+    /// Starts the read, if it is not running.
+    pub(crate) fn arm(&mut self) -> io::Result<()> {
+        if self.armed {
+            return Ok(());
+        }
+        let entry = opcode::ReadMulti::new(types::Fd(self.fd), 0, GROUP).build();
+        // SAFETY: the memory it writes to is that of lent frames, which stay lent until their
+        // completion or until `drop` has ended the read.
+        unsafe { self.ring.push(entry.user_data(self.token))? };
+        self.armed = true;
+        Ok(())
+    }
+
+    /// What a completion of the read brought.
+    pub(crate) fn take(&mut self, completion: Completion) -> Arrival<'a> {
+        self.armed &= completion.more;
+        let len = usize::try_from(completion.result).unwrap_or(0);
+        let frame = completion.buffer.and_then(|id| self.frames.take(id, len));
+        match frame {
+            Some(frame) if completion.result >= 0 => Arrival::Packet(frame),
+            other => {
+                self.lend(other.into_iter());
+                Arrival::of_error(completion.result)
+            }
+        }
+    }
+}
+
+/// What a completion of a multishot read can be.
+#[derive(Debug)]
+pub(crate) enum Arrival<'a> {
+    /// A packet, in the frame it was read into.
+    Packet(Frame<'a>),
+    /// Nothing; the read may have ended for want of frames, and can be armed again.
+    Nothing,
+    /// The device is gone.
+    Failed(io::Error),
+}
+
+impl Arrival<'_> {
+    fn of_error(result: i32) -> Self {
+        match -result {
+            error if error <= 0 => Self::Nothing,
+            libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::ECANCELED => Self::Nothing,
+            error => Self::Failed(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+impl Drop for LentReads<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let cancel = opcode::AsyncCancel::new(self.token)
+            .build()
+            .user_data(u64::MAX >> 1);
+        // SAFETY: a cancel names no memory.
+        if unsafe { self.ring.push(cancel) }.is_err() {
+            return;
+        }
+        while self.armed && self.ring.submit(1).is_ok() {
+            while let Some(completion) = self.ring.next() {
+                if completion.token == self.token {
+                    self.armed &= completion.more;
+                }
+            }
+        }
+    }
+}
+
+/// Arrays for a batch of gathered packets, kept between batches.
+#[derive(Default)]
+pub(crate) struct PacketArrays {
+    parts: Vec<libc::iovec>,
+    spans: Vec<std::ops::Range<usize>>,
+}
+
+// SAFETY: the pointers in `parts` are used only through `Packets`, which rebuilds them from live
+// borrows; between uses they are stale numbers that nobody follows.
+unsafe impl Send for PacketArrays {}
+
+impl std::fmt::Debug for PacketArrays {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PacketArrays")
+            .field("packets", &self.spans.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PacketArrays {
+    /// Begins an empty batch whose bytes live at least as long as `'p`.
+    pub(crate) fn start<'s, 'p>(&'s mut self) -> Packets<'s, 'p> {
+        self.parts.clear();
+        self.spans.clear();
+        Packets {
+            arrays: self,
+            bytes: std::marker::PhantomData,
+        }
+    }
+}
+
+/// Packets being gathered; the borrow of every byte in them lasts until they are dropped.
+#[derive(Debug)]
+pub(crate) struct Packets<'s, 'p> {
+    arrays: &'s mut PacketArrays,
+    bytes: std::marker::PhantomData<&'p [u8]>,
+}
+
+impl<'p> Packets<'_, 'p> {
+    /// Opens the next packet.
+    pub(crate) fn packet(&mut self) {
+        let at = self.arrays.parts.len();
+        self.arrays.spans.push(at..at);
+    }
+
+    /// Appends bytes to the packet opened last.
+    pub(crate) fn part(&mut self, bytes: &'p [u8]) {
+        let base = bytes.as_ptr().cast_mut().cast();
+        self.arrays.parts.push(libc::iovec {
+            iov_base: base,
+            iov_len: bytes.len(),
+        });
+        if let Some(span) = self.arrays.spans.last_mut() {
+            span.end += 1;
+        }
+    }
+}

@@ -1,0 +1,604 @@
+//! Merging: what joins, what does not, and that nothing is lost, changed or reordered on the way.
+
+use super::*;
+use crate::wire::Family;
+use crate::wire::packet::{Check, Random, Sketch, flag};
+use crate::wire::train::random_train;
+use proptest::prelude::*;
+
+const ALL: MergeConfig = MergeConfig {
+    vnet_header: true,
+    tcp: true,
+    udp: true,
+    max_udp_segments: 128,
+    mtu: 1500,
+    constant_ids: false,
+};
+/// Something in front of every packet, as an outer header would be.
+const FRONT: usize = 22;
+
+/// A batch of packets, each in a frame of its own.
+struct Batch {
+    frames: Vec<Vec<u8>>,
+    merger: Merger,
+}
+
+impl Batch {
+    fn new(config: MergeConfig) -> Self {
+        Self {
+            frames: Vec::new(),
+            merger: Merger::new(config),
+        }
+    }
+
+    fn push(&mut self, packet: &[u8], peer: u32) -> Result<(), DropWhy> {
+        self.frames
+            .push([&[0xaa; FRONT], packet, &[0xbb; 3]].concat());
+        let piece = Piece {
+            slot: self.frames.len() as u16 - 1,
+            start: FRONT as u32,
+            len: packet.len() as u32 + 3,
+        };
+        let info = IpInfo::parse(&self.frames[usize::from(piece.slot)][FRONT..]).unwrap();
+        self.merger.push(&mut self.frames, piece, &info, peer)
+    }
+
+    /// The bytes of every write, with its virtio header and the number of packets it claims.
+    fn finish(mut self) -> Vec<(VirtioNetHdr, usize, Vec<u8>)> {
+        self.merger.flush(&mut self.frames);
+        let bytes = |write: &TunWrite| {
+            let pieces =
+                &self.merger.pieces()[write.pieces.start as usize..write.pieces.end as usize];
+            assert!(pieces.iter().all(|piece| piece.len > 0));
+            let slab = |piece: &Piece| {
+                if piece.slot == Piece::HEADERS {
+                    self.merger.headers()
+                } else {
+                    &self.frames[usize::from(piece.slot)]
+                }
+            };
+            let bytes: Vec<u8> = pieces
+                .iter()
+                .flat_map(|piece| piece.of(slab(piece)).to_vec())
+                .collect();
+            assert_eq!(bytes.len(), write.bytes as usize);
+            bytes
+        };
+        self.merger
+            .writes()
+            .iter()
+            .map(|write| (write.header, usize::from(write.packets), bytes(write)))
+            .collect()
+    }
+}
+
+fn merged(config: MergeConfig, train: &[Sketch]) -> Vec<(VirtioNetHdr, usize, Vec<u8>)> {
+    let mut batch = Batch::new(config);
+    for packet in train {
+        batch.push(&packet.build(), 1).unwrap();
+    }
+    batch.finish()
+}
+
+/// How many packets each write stands for.
+fn counts(config: MergeConfig, train: &[Sketch]) -> Vec<usize> {
+    merged(config, train)
+        .iter()
+        .map(|(_, packets, _)| *packets)
+        .collect()
+}
+
+/// What the kernel makes of a write.
+fn cut(header: &VirtioNetHdr, mut packet: Vec<u8>) -> Vec<Vec<u8>> {
+    if header.gso_type == VirtioNetHdr::GSO_NONE {
+        finish_checksum(&mut packet, header).unwrap();
+        return vec![packet];
+    }
+    let splitter = Splitter::new(&packet, header).unwrap();
+    let segment = |i| {
+        let mut out = vec![0; splitter.header_len()];
+        let payload = splitter.write_header(&packet, i, &mut out);
+        [out, packet[payload].to_vec()].concat()
+    };
+    (0..splitter.segments()).map(segment).collect()
+}
+
+/// `packets` in step, of `len` bytes each.
+fn in_step(v6: bool, is_tcp: bool, len: usize, packets: usize) -> Vec<Sketch> {
+    Sketch::new(v6, is_tcp, len * packets).segments(len)
+}
+
+fn every_kind(test: impl Fn(bool, bool)) {
+    for (v6, is_tcp) in [(false, false), (false, true), (true, false), (true, true)] {
+        test(v6, is_tcp);
+    }
+}
+
+/// The packets of one flow, by addresses and ports.
+fn of_flow(packets: &[Vec<u8>], like: &Sketch) -> Vec<Vec<u8>> {
+    let (model, at) = (like.build(), like.ip_len());
+    let (family, ports) = (model[0] >> 4, &model[at..at + 4]);
+    let same = |packet: &&Vec<u8>| {
+        let at = if packet[0] >> 4 == 6 {
+            40
+        } else {
+            usize::from(packet[0] & 15) * 4
+        };
+        packet[0] >> 4 == family
+            && packet[9 - 3 * usize::from(family == 6)] == model[9 - 3 * usize::from(family == 6)]
+            && packet[at..at + 4] == *ports
+    };
+    packets.iter().filter(same).cloned().collect()
+}
+
+/// Equality that names the first difference instead of printing everything.
+fn assert_same(out: &[Vec<u8>], sent: &[Vec<u8>]) {
+    assert_eq!(out.len(), sent.len());
+    for (number, (out, sent)) in out.iter().zip(sent).enumerate() {
+        let difference = out.iter().zip(sent).position(|(out, sent)| out != sent);
+        let header = |packet: &[u8]| packet[..packet.len().min(80)].to_vec();
+        assert!(
+            out == sent,
+            "packet {number}, byte {difference:?}: {:02x?} for {:02x?}",
+            header(out),
+            header(sent)
+        );
+    }
+}
+
+/// Merges a train, has it cut again, and compares flow by flow.
+fn comes_back(config: MergeConfig, train: &[Sketch]) {
+    let writes = merged(config, train);
+    let total: usize = writes.iter().map(|(_, packets, _)| packets).sum();
+    assert_eq!(total, train.len());
+    let out: Vec<_> = writes
+        .into_iter()
+        .flat_map(|(header, packets, bytes)| {
+            let packets_cut = cut(&header, bytes);
+            assert_eq!(packets_cut.len(), packets);
+            packets_cut
+        })
+        .collect();
+    let sent: Vec<_> = train
+        .iter()
+        .map(|packet| match packet.check {
+            Check::Unfinished => packet.with(Check::Right).build(),
+            _ => packet.build(),
+        })
+        .collect();
+    for packet in train {
+        assert_same(&of_flow(&out, packet), &of_flow(&sent, packet));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_goes_in_comes_out_in_order(seed: u64, senders in 1usize..24, limit in prop::sample::select(vec![2u16, 64, 128])) {
+        let train = random_train(&mut Random(seed), 200, senders, 1400);
+        comes_back(MergeConfig { max_udp_segments: limit, ..ALL }, &train);
+    }
+
+    #[test]
+    fn nothing_is_lost_whatever_is_switched_off(seed: u64, vnet_header: bool, tcp: bool, udp: bool) {
+        let train = random_train(&mut Random(seed), 100, 6, 1400);
+        comes_back(MergeConfig { vnet_header, tcp, udp, ..ALL }, &train);
+    }
+
+    #[test]
+    fn unfinished_checksums_are_finished_and_joined(seed: u64, vnet_header: bool) {
+        let mut train = random_train(&mut Random(seed), 100, 3, 1400);
+        for packet in &mut train {
+            // Where both representations of zero are right, the two ways to finish differ.
+            if packet.check == Check::Right && packet.build() == packet.with(Check::Finished).build() {
+                packet.check = Check::Unfinished;
+            }
+        }
+        comes_back(MergeConfig { vnet_header, ..ALL }, &train);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(seed: u64, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 0..60)) {
+        let mut packets: Vec<_> = random_train(&mut Random(seed), 40, 3, 200).iter().map(Sketch::build).collect();
+        for (packet, at, byte) in damage {
+            let packet: &mut Vec<u8> = packet.get_mut(packets.as_mut_slice());
+            *at.get_mut(packet.as_mut_slice()) = byte;
+        }
+        let mut batch = Batch::new(ALL);
+        for packet in packets.iter().filter(|packet| IpInfo::parse(packet).is_ok()) {
+            let _ = batch.push(packet, 1);
+        }
+        batch.finish();
+    }
+}
+
+#[test]
+fn packets_in_step_become_one() {
+    every_kind(|v6, is_tcp| {
+        let train = in_step(v6, is_tcp, 1000, 40);
+        let writes = merged(ALL, &train);
+        let (header, packets, bytes) = &writes[0];
+        assert_eq!((writes.len(), *packets), (1, 40));
+        assert_eq!(
+            *bytes,
+            Sketch {
+                payload: bytes[train[0].header_len()..].to_vec(),
+                check: Check::Unfinished,
+                ..train[0].clone()
+            }
+            .build()
+        );
+        assert_eq!(
+            header.to_bytes(),
+            train[0].virtio(1000, train[0].header_len() as u16)
+        );
+    });
+}
+
+#[test]
+fn a_shorter_packet_joins_and_closes() {
+    every_kind(|v6, is_tcp| {
+        let mut train = Sketch::new(v6, is_tcp, 2500).segments(1000);
+        let mut rest = Sketch {
+            seq: 3500,
+            id: 4,
+            ..Sketch::new(v6, is_tcp, 2000)
+        }
+        .segments(1000);
+        train.append(&mut rest);
+        assert_eq!(counts(ALL, &train), [3, 2]);
+    });
+}
+
+#[test]
+fn a_longer_packet_starts_anew() {
+    every_kind(|v6, is_tcp| {
+        let mut train = in_step(v6, is_tcp, 100, 2);
+        train.push(Sketch {
+            seq: 1200,
+            id: 3,
+            ..Sketch::new(v6, is_tcp, 101)
+        });
+        assert_eq!(counts(ALL, &train), [2, 1]);
+    });
+}
+
+#[test]
+fn push_is_kept_and_closes() {
+    let mut train = in_step(false, true, 100, 4);
+    train[1].flags |= flag::PSH;
+    let writes = merged(ALL, &train);
+    assert_eq!(
+        writes
+            .iter()
+            .map(|(_, packets, _)| *packets)
+            .collect::<Vec<_>>(),
+        [2, 2]
+    );
+    assert_eq!(
+        writes
+            .iter()
+            .map(|(.., bytes)| bytes[33] & flag::PSH)
+            .collect::<Vec<_>>(),
+        [flag::PSH, 0]
+    );
+}
+
+#[test]
+fn any_difference_keeps_packets_apart() {
+    let changes: [fn(&mut Sketch); 20] = [
+        |p| p.seq += 1,
+        |p| p.ack += 1,
+        |p| p.window += 1,
+        |p| p.urgent += 1,
+        |p| p.reserved ^= 1,
+        |p| p.flags |= flag::FIN,
+        |p| p.flags |= flag::CWR,
+        |p| p.flags |= flag::ECE,
+        |p| p.flags |= 0x20,
+        |p| p.flags = 0,
+        |p| p.options[4] ^= 1,
+        |p| p.options.truncate(8),
+        |p| p.tos ^= 4,
+        |p| p.tos ^= 1,
+        |p| p.ttl -= 1,
+        |p| p.df = false,
+        |p| p.id += 1,
+        |p| p.ip_options = vec![1; 4],
+        |p| p.check = Check::Wrong,
+        |p| p.payload.clear(),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut train = Sketch {
+            options: vec![1; 12],
+            ..Sketch::new(false, true, 300)
+        }
+        .segments(100);
+        change(&mut train[1]);
+        comes_back(ALL, &train);
+        assert_eq!(counts(ALL, &train).len(), 3, "change {number}");
+    }
+}
+
+#[test]
+fn a_different_flow_label_keeps_packets_apart() {
+    let mut train = in_step(true, true, 100, 2);
+    train[1].flow_label = 1;
+    assert_eq!(counts(ALL, &train), [1, 1]);
+}
+
+#[test]
+fn different_ports_and_addresses_are_different_flows() {
+    every_kind(|v6, is_tcp| {
+        for change in [
+            (|p| p.ports.0 += 1) as fn(&mut Sketch),
+            |p| p.ports.1 += 1,
+            |p| p.hosts.0 += 1,
+            |p| p.hosts.1 += 1,
+        ] {
+            let mut train = in_step(v6, is_tcp, 100, 4);
+            change(&mut train[2]);
+            train[3].id -= 1;
+            train[3].seq -= 100;
+            assert_eq!(counts(ALL, &train), [3, 1]);
+        }
+    });
+}
+
+#[test]
+fn the_same_flow_from_two_peers_stays_apart() {
+    let train = in_step(false, true, 100, 4);
+    let mut batch = Batch::new(ALL);
+    for (packet, peer) in train.iter().zip([1, 2, 1, 2]) {
+        batch.push(&packet.build(), peer).unwrap();
+    }
+    assert_eq!(batch.finish().len(), 4);
+}
+
+#[test]
+fn a_packet_that_cannot_join_does_not_overtake() {
+    let mut train = in_step(false, false, 100, 3);
+    train[2].check = Check::Zero;
+    let writes = merged(ALL, &train);
+    assert_eq!(
+        writes
+            .iter()
+            .map(|(_, packets, _)| *packets)
+            .collect::<Vec<_>>(),
+        [2, 1]
+    );
+    assert_eq!(writes[1].2, train[2].build());
+}
+
+#[test]
+fn a_fragment_does_not_overtake_its_flow() {
+    let train = in_step(false, false, 100, 2);
+    let mut batch = Batch::new(ALL);
+    let mut fragment = train[1].build();
+    fragment[6] = 0x20;
+    let checksum = super::super::checksum::patched(
+        u16::from_be_bytes([fragment[10], fragment[11]]),
+        0x4000,
+        0x2000,
+    );
+    fragment[10..12].copy_from_slice(&checksum.to_be_bytes());
+    batch.push(&train[0].build(), 1).unwrap();
+    batch.push(&fragment, 1).unwrap();
+    let order: Vec<_> = batch
+        .finish()
+        .into_iter()
+        .map(|(.., bytes)| bytes)
+        .collect();
+    assert_eq!(order, [train[0].build(), fragment]);
+}
+
+#[test]
+fn udp_stops_at_the_segments_the_kernel_takes() {
+    let train = in_step(false, false, 10, 300);
+    assert_eq!(counts(ALL, &train), [128, 128, 44]);
+    assert_eq!(
+        counts(
+            MergeConfig {
+                max_udp_segments: 64,
+                ..ALL
+            },
+            &train
+        ),
+        [64, 64, 64, 64, 44]
+    );
+    assert_eq!(
+        counts(
+            MergeConfig {
+                max_udp_segments: 1,
+                ..ALL
+            },
+            &train
+        )
+        .len(),
+        300
+    );
+}
+
+#[test]
+fn a_super_packet_never_exceeds_what_a_header_can_say() {
+    every_kind(|v6, is_tcp| {
+        let header = Sketch::new(v6, is_tcp, 0).header_len();
+        let train = in_step(v6, is_tcp, 1400, 100);
+        let most = (65_535 - header) / 1400;
+        assert_eq!(counts(ALL, &train), [most, most, 100 - 2 * most]);
+    });
+}
+
+#[test]
+fn constant_identifications_join_only_if_wanted_and_unfragmentable() {
+    let mut train = in_step(false, false, 100, 5);
+    for packet in &mut train {
+        packet.id = 0;
+    }
+    let wanted = MergeConfig {
+        constant_ids: true,
+        ..ALL
+    };
+    assert_eq!(counts(ALL, &train), [1; 5]);
+    assert_eq!(counts(wanted, &train), [5]);
+    train[3].id = 3;
+    assert_eq!(counts(wanted, &train), [3, 1, 1]);
+    for packet in &mut train {
+        (packet.id, packet.df) = (0, false);
+    }
+    assert_eq!(counts(wanted, &train), [1; 5]);
+}
+
+#[test]
+fn a_seventeenth_flow_writes_the_others() {
+    let one = |port: u16, step: u16| Sketch {
+        ports: (port, 9),
+        id: step,
+        ..Sketch::new(false, false, 10)
+    };
+    let train: Vec<_> = (0..3)
+        .flat_map(|step| (0..17).map(move |port| one(port, step)))
+        .collect();
+    assert_eq!(counts(ALL, &train).iter().sum::<usize>(), 51);
+    comes_back(ALL, &train);
+    let sixteen: Vec<_> = (0..3)
+        .flat_map(|step| (0..16).map(move |port| one(port, step)))
+        .collect();
+    assert_eq!(counts(ALL, &sixteen), [3; 16]);
+}
+
+#[test]
+fn what_is_not_tcp_or_udp_goes_as_it_came() {
+    let mut packet = Sketch::new(false, true, 100).build();
+    packet[9] = 132;
+    let mut batch = Batch::new(ALL);
+    batch.push(&packet, 1).unwrap();
+    assert_eq!(batch.finish(), [(VirtioNetHdr::default(), 1, packet)]);
+}
+
+#[test]
+fn bad_checksums_are_neither_repaired_nor_dropped() {
+    // Once a checksum is declared unfinished the kernel believes everything, so a wrong one must never be.
+    let train: Vec<_> = in_step(false, true, 100, 3)
+        .iter()
+        .map(|packet| packet.with(Check::Wrong))
+        .collect();
+    for ((header, _, bytes), packet) in merged(ALL, &train).into_iter().zip(&train) {
+        assert_eq!((header, bytes), (VirtioNetHdr::default(), packet.build()));
+    }
+}
+
+#[test]
+fn unfinished_packets_are_left_to_the_kernel_to_finish() {
+    // Handshakes too: they cannot be merged, and without this no connection to such a peer ever opens.
+    let syn = Sketch {
+        flags: 2,
+        check: Check::Unfinished,
+        ..Sketch::new(false, true, 0)
+    };
+    let writes = merged(ALL, std::slice::from_ref(&syn));
+    assert_eq!(
+        writes,
+        [(VirtioNetHdr::from_bytes(&syn.virtio(0, 0)), 1, syn.build())]
+    );
+    let plain = merged(
+        MergeConfig {
+            vnet_header: false,
+            ..ALL
+        },
+        std::slice::from_ref(&syn),
+    );
+    assert_eq!(
+        plain,
+        [(VirtioNetHdr::default(), 1, syn.with(Check::Right).build())]
+    );
+}
+
+#[test]
+fn an_unsegmented_frame_is_cut_to_the_mtu_by_whoever_can() {
+    for v6 in [false, true] {
+        let frame = Sketch {
+            flags: 0xd9,
+            check: Check::Unfinished,
+            ..Sketch::new(v6, true, 20_000)
+        };
+        let size = ALL.mtu - frame.header_len();
+        let expected: Vec<_> = frame
+            .with(Check::Right)
+            .segments(size)
+            .iter()
+            .map(Sketch::build)
+            .collect();
+        let by_kernel = merged(ALL, std::slice::from_ref(&frame));
+        assert_eq!((by_kernel.len(), by_kernel[0].1), (1, expected.len()));
+        assert_eq!(
+            by_kernel[0].0.gso_type,
+            VirtioNetHdr::ECN | frame.virtio(1, 0)[1]
+        );
+        assert_eq!(cut(&by_kernel[0].0, by_kernel[0].2.clone()), expected);
+        for config in [
+            MergeConfig {
+                vnet_header: false,
+                ..ALL
+            },
+            MergeConfig { tcp: false, ..ALL },
+        ] {
+            let by_us: Vec<_> = merged(config, std::slice::from_ref(&frame))
+                .into_iter()
+                .map(|(.., bytes)| bytes)
+                .collect();
+            assert_eq!(by_us, expected);
+        }
+    }
+}
+
+#[test]
+fn an_unsegmented_datagram_cannot_be_carried() {
+    let mut batch = Batch::new(ALL);
+    let datagram = Sketch::new(false, false, 3000).with(Check::Unfinished);
+    assert_eq!(
+        batch.push(&datagram.build(), 1),
+        Err(DropWhy::UnsegmentedUdp)
+    );
+    // With its checksum complete it is simply a large packet, and the host decides.
+    assert_eq!(batch.push(&datagram.with(Check::Right).build(), 1), Ok(()));
+    assert_eq!(batch.finish().len(), 1);
+}
+
+#[test]
+fn an_mtu_no_header_fits_into_carries_nothing_unsegmented() {
+    let mut batch = Batch::new(MergeConfig { mtu: 40, ..ALL });
+    let frame = Sketch::new(false, true, 3000).with(Check::Unfinished);
+    assert_eq!(
+        batch.push(&frame.build(), 1),
+        Err(DropWhy::HeadersExceedMtu)
+    );
+}
+
+#[test]
+fn a_cleared_merger_starts_afresh() {
+    let train = in_step(false, true, 100, 3);
+    let mut merger = Merger::new(ALL);
+    for _ in 0..3 {
+        let mut frames: Vec<_> = train.iter().map(Sketch::build).collect();
+        for slot in 0..3 {
+            let len = frames[slot].len() as u32;
+            let info = IpInfo::parse(&frames[slot]).unwrap();
+            assert_eq!(info.family, Family::V4);
+            merger
+                .push(
+                    &mut frames,
+                    Piece {
+                        slot: slot as u16,
+                        start: 0,
+                        len,
+                    },
+                    &info,
+                    0,
+                )
+                .unwrap();
+        }
+        merger.flush(&mut frames);
+        assert_eq!((merger.writes().len(), merger.pieces().len()), (1, 3));
+        merger.clear();
+    }
+}
