@@ -12,8 +12,6 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ringbuf::Frame;
-
 use crate::answers::Answers;
 use crate::io::underlay::{Batch, Underlay};
 use crate::io::{PacketIo, TunBatch};
@@ -26,15 +24,50 @@ use crate::wire::split::{self, Splitter};
 use crate::wire::virtio::VirtioNetHdr;
 use crate::wire::{Family, Mac, Piece, ecn, vxlan};
 
-/// What becomes of one packet.
+/// Why a packet is not carried, and what its sender is told.
 #[derive(Clone, Copy, Debug)]
-enum Verdict {
-    /// It is in the plan.
-    Forward,
-    /// It is not carried, and its sender is told.
-    Bounce(Answer, DropReason),
-    /// It is not carried.
-    Drop(DropReason),
+struct Refusal {
+    reason: DropReason,
+    answer: Option<Answer>,
+}
+
+impl From<DropReason> for Refusal {
+    fn from(reason: DropReason) -> Self {
+        Self {
+            reason,
+            answer: None,
+        }
+    }
+}
+
+impl Refusal {
+    fn told(answer: Answer, reason: DropReason) -> Self {
+        Self {
+            reason,
+            answer: Some(answer),
+        }
+    }
+}
+
+/// A packet that may go, and all that wrapping it needs to know.
+#[derive(Clone, Copy, Debug)]
+struct Admitted<'t> {
+    slot: u16,
+    header: VirtioNetHdr,
+    info: IpInfo,
+    hop: &'t Hop,
+    key: RunKey,
+    /// Largest inner packet on the way to this peer.
+    mtu: usize,
+    /// Datagrams a message may carry there.
+    segments_max: u16,
+}
+
+/// What a batch is carried by.
+struct Carrier<'s> {
+    underlay: &'s mut Underlay,
+    table: &'s SubnetTable,
+    stats: &'s WorkerStats,
 }
 
 /// Own addresses of the VXLAN form, as the encapsulation needs them.
@@ -90,178 +123,182 @@ impl<'a> Outbound<'a> {
         }
         stats.add(Counter::TunReads, packets as u64);
         self.answers.start(now);
+        let mut carrier = Carrier {
+            underlay: io.underlay(),
+            table,
+            stats,
+        };
         for slot in 0..packets {
-            self.packet(slot, io.underlay(), table, stats);
+            self.packet(slot, &mut carrier);
         }
-        self.send(io.underlay(), table, stats);
+        self.send(&mut carrier);
         io.release(&mut self.batch);
         self.answers.write(io, stats);
         Ok(Pass { packets, dry })
     }
 
-    fn packet(
-        &mut self,
-        slot: usize,
-        underlay: &mut Underlay,
-        table: &SubnetTable,
-        stats: &WorkerStats,
-    ) {
+    fn packet(&mut self, slot: usize, carrier: &mut Carrier<'_>) {
         let header = self.batch.headers[slot];
         let count = split::packets_in(self.batch.frames[slot].bytes(), &header) as u64;
-        stats.add(Counter::FromTun, count);
-        match self.decide(slot, &header, underlay, table, stats) {
-            Verdict::Forward => {}
-            Verdict::Drop(reason) => stats.drop(reason, count),
-            Verdict::Bounce(answer, reason) => {
-                stats.drop(reason, count);
+        carrier.stats.add(Counter::FromTun, count);
+        let refusal = match self.admit(slot, carrier) {
+            Ok(packet) if header.gso() == VirtioNetHdr::GSO_NONE => self.wrap_single(&packet),
+            Ok(packet) => self.wrap_segments(&packet, carrier),
+            Err(refusal) => Some(refusal),
+        };
+        if let Some(Refusal { reason, answer }) = refusal {
+            carrier.stats.drop(reason, count);
+            if let Some(answer) = answer {
                 self.answers
-                    .add(self.batch.frames[slot].bytes(), answer, stats);
+                    .add(self.batch.frames[slot].bytes(), answer, carrier.stats);
             }
         }
     }
 
-    fn decide(
-        &mut self,
-        slot: usize,
-        header: &VirtioNetHdr,
-        underlay: &mut Underlay,
-        table: &SubnetTable,
-        stats: &WorkerStats,
-    ) -> Verdict {
+    /// Step 2, up to the size, which depends on how the packet is wrapped.
+    fn admit<'t>(&mut self, slot: usize, carrier: &Carrier<'t>) -> Result<Admitted<'t>, Refusal> {
         let frame = &mut self.batch.frames[slot];
         let Ok(info) = IpInfo::parse(frame.bytes()) else {
-            return Verdict::Drop(DropReason::OutMalformed);
+            return Err(DropReason::OutMalformed.into());
         };
         frame.truncate(info.total_len);
-        let Some(index) = next_hop(frame.bytes(), info.family, table) else {
-            return no_route(frame.bytes(), info.family);
+        let Some(index) = next_hop(frame.bytes(), info.family, carrier.table) else {
+            return Err(no_route(frame.bytes(), info.family));
         };
-        let hop = table.hop(index);
+        let hop = carrier.table.hop(index);
         if matches!(hop.peer.form, PeerForm::Udp) {
             if info.ttl <= 1 {
-                return Verdict::Bounce(Answer::TimeExceeded, DropReason::OutTtl);
+                return Err(Refusal::told(Answer::TimeExceeded, DropReason::OutTtl));
             }
             ip::lower_ttl(frame.bytes_mut(), &info);
         }
         let flow = ip::flow_hash(frame.bytes(), &info);
-        let Some(socket) = underlay.socket_for(&hop.peer.form, hop.peer.address, flow) else {
-            return Verdict::Drop(DropReason::OutNoSocket);
+        let Some(socket) = carrier
+            .underlay
+            .socket_for(&hop.peer.form, hop.peer.address, flow)
+        else {
+            return Err(DropReason::OutNoSocket.into());
         };
-        let key = RunKey {
-            hop: index,
-            socket,
-            tos: ecn::outer_for(info.ecn),
-        };
-        if header.gso() != VirtioNetHdr::GSO_NONE {
-            self.wrap_segments(slot, header, &info, key, underlay, table, stats)
-        } else {
-            self.wrap_single(slot, header, &info, key, hop, underlay)
-        }
-    }
-
-    /// A packet that leaves as one datagram.
-    fn wrap_single(
-        &mut self,
-        slot: usize,
-        header: &VirtioNetHdr,
-        info: &IpInfo,
-        key: RunKey,
-        hop: &Hop,
-        underlay: &Underlay,
-    ) -> Verdict {
-        let frame = &mut self.batch.frames[slot];
-        if header.needs_csum() && split::finish_checksum(frame.bytes_mut(), header).is_err() {
-            return Verdict::Drop(DropReason::OutOffload);
-        }
-        let mtu = self.mtu_to(hop);
-        let frame = &mut self.batch.frames[slot];
-        let fits = info.total_len <= mtu;
-        if !fits && must_not_fragment(info) {
-            return Verdict::Bounce(Answer::TooBig { mtu: mtu as u32 }, DropReason::OutTooBig);
-        }
-        push_encapsulation(frame, hop, self.vxlan, info.family);
-        let (start, len) = (frame.start() as u32, frame.len() as u32);
-        let head = Piece {
+        Ok(Admitted {
             slot: slot as u16,
-            start,
-            len,
-        };
-        // What the kernel will fragment cannot be part of a segmented send.
-        let limit = if fits {
-            underlay.socket(key.socket.into()).segments_max
-        } else {
-            1
-        };
-        self.plan.push(key, head, Piece::default(), limit);
-        Verdict::Forward
+            header: self.batch.headers[slot],
+            info,
+            hop,
+            key: RunKey {
+                hop: index,
+                socket,
+                tos: ecn::outer_for(info.ecn),
+            },
+            mtu: hop
+                .peer
+                .mtu
+                .map_or(self.mtu, |mtu| self.mtu.min(mtu.into())),
+            segments_max: carrier.underlay.socket(socket.into()).segments_max,
+        })
     }
 
-    /// A super-packet: one datagram a segment, payload by reference.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the plan may have to be sent in the middle"
-    )]
-    fn wrap_segments(
-        &mut self,
-        slot: usize,
-        header: &VirtioNetHdr,
-        info: &IpInfo,
-        key: RunKey,
-        underlay: &mut Underlay,
-        table: &SubnetTable,
-        stats: &WorkerStats,
-    ) -> Verdict {
-        let hop = table.hop(key.hop);
-        let Ok(splitter) = Splitter::new(self.batch.frames[slot].bytes(), header) else {
-            return Verdict::Drop(DropReason::OutOffload);
+    /// Step 3 for a packet that leaves as one datagram; its headroom takes the outer headers.
+    fn wrap_single(&mut self, packet: &Admitted<'_>) -> Option<Refusal> {
+        let Admitted {
+            slot,
+            header,
+            info,
+            hop,
+            key,
+            ..
+        } = *packet;
+        let limit = match packet.segments_allowed(info.total_len) {
+            Ok(limit) => limit,
+            Err(refusal) => return Some(refusal),
         };
-        let mtu = self.mtu_to(hop);
-        if splitter.segment_len_max() > mtu && must_not_fragment(info) {
-            return Verdict::Bounce(Answer::TooBig { mtu: mtu as u32 }, DropReason::OutTooBig);
+        let frame = &mut self.batch.frames[usize::from(slot)];
+        if header.needs_csum() && split::finish_checksum(frame.bytes_mut(), &header).is_err() {
+            return Some(DropReason::OutOffload.into());
         }
         let outer = encapsulation_len(hop);
+        if outer > 0 {
+            write_encapsulation(frame.push_front(outer), hop, self.vxlan, info.family);
+        }
+        let head = Piece {
+            slot,
+            start: frame.start() as u32,
+            len: frame.len() as u32,
+        };
+        self.plan.push(key, head, Piece::default(), limit);
+        None
+    }
+
+    /// Step 3 for a super-packet: headers in the slab, payload by reference.
+    fn wrap_segments(
+        &mut self,
+        packet: &Admitted<'_>,
+        carrier: &mut Carrier<'_>,
+    ) -> Option<Refusal> {
+        let Admitted {
+            slot,
+            header,
+            info,
+            hop,
+            key,
+            ..
+        } = *packet;
+        let index = usize::from(slot);
+        let Ok(splitter) = Splitter::new(self.batch.frames[index].bytes(), &header) else {
+            return Some(DropReason::OutOffload.into());
+        };
+        let limit = match packet.segments_allowed(splitter.segment_len_max()) {
+            Ok(limit) => limit,
+            Err(refusal) => return Some(refusal),
+        };
+        let outer = encapsulation_len(hop);
         let need = outer + splitter.header_len();
-        for index in 0..splitter.segments() {
+        for segment in 0..splitter.segments() {
             if !self.plan.has_room(need) {
-                self.send(underlay, table, stats);
+                self.send(carrier);
             }
-            let frame = &self.batch.frames[slot];
+            let frame = &self.batch.frames[index];
             let (head, bytes) = self.plan.header(need);
             write_encapsulation(bytes, hop, self.vxlan, info.family);
-            let payload = splitter.write_header(frame.bytes(), index, &mut bytes[outer..]);
+            let payload = splitter.write_header(frame.bytes(), segment, &mut bytes[outer..]);
             let start = (frame.start() + payload.start) as u32;
             let tail = Piece {
-                slot: slot as u16,
+                slot,
                 start,
                 len: payload.len() as u32,
             };
-            let fits = splitter.segment_len_max() <= mtu;
-            let limit = if fits {
-                underlay.socket(key.socket.into()).segments_max
-            } else {
-                1
-            };
             self.plan.push(key, head, tail, limit);
         }
-        Verdict::Forward
+        None
     }
 
-    fn mtu_to(&self, hop: &Hop) -> usize {
-        hop.peer
-            .mtu
-            .map_or(self.mtu, |mtu| self.mtu.min(mtu.into()))
-    }
-
-    fn send(&mut self, underlay: &mut Underlay, table: &SubnetTable, stats: &WorkerStats) {
+    fn send(&mut self, carrier: &mut Carrier<'_>) {
+        let Carrier { table, stats, .. } = *carrier;
         let batch = Batch {
             plan: &self.plan,
             frames: &self.batch.frames,
             table,
             stats,
         };
-        underlay.send(&batch);
+        carrier.underlay.send(&batch);
         stats.add(Counter::CopiedBytes, self.plan.headers_used() as u64);
         self.plan.clear();
+    }
+}
+
+impl Admitted<'_> {
+    /// How many datagrams with inner packets of this length one message may carry. What is too
+    /// long goes alone, for the kernel to fragment, unless the packet forbids that.
+    fn segments_allowed(&self, inner_len: usize) -> Result<u16, Refusal> {
+        if inner_len <= self.mtu {
+            return Ok(self.segments_max);
+        }
+        if self.info.family == Family::V6 || self.info.dont_fragment {
+            let answer = Answer::TooBig {
+                mtu: self.mtu as u32,
+            };
+            return Err(Refusal::told(answer, DropReason::OutTooBig));
+        }
+        Ok(1)
     }
 }
 
@@ -273,11 +310,11 @@ fn next_hop(packet: &[u8], family: Family, table: &SubnetTable) -> Option<u32> {
 }
 
 /// Nobody is told about multicast and the like: the kernel sends them unasked on any device.
-fn no_route(packet: &[u8], family: Family) -> Verdict {
+fn no_route(packet: &[u8], family: Family) -> Refusal {
     if is_global(ip::destination(packet, family)) {
-        Verdict::Bounce(Answer::NetUnreachable, DropReason::OutNoRoute)
+        Refusal::told(Answer::NetUnreachable, DropReason::OutNoRoute)
     } else {
-        Verdict::Drop(DropReason::OutNotUnicast)
+        DropReason::OutNotUnicast.into()
     }
 }
 
@@ -290,21 +327,10 @@ fn is_global(destination: IpAddr) -> bool {
     }
 }
 
-fn must_not_fragment(info: &IpInfo) -> bool {
-    info.family == Family::V6 || info.dont_fragment
-}
-
 fn encapsulation_len(hop: &Hop) -> usize {
     match hop.peer.form {
         PeerForm::Udp => 0,
         PeerForm::Vxlan { .. } => vxlan::OVERHEAD,
-    }
-}
-
-fn push_encapsulation(frame: &mut Frame<'_>, hop: &Hop, own: VxlanIdentity, family: Family) {
-    let outer = encapsulation_len(hop);
-    if outer > 0 {
-        write_encapsulation(frame.push_front(outer), hop, own, family);
     }
 }
 

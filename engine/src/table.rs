@@ -287,7 +287,7 @@ trait Address: Copy + Eq + std::hash::Hash {
 
 impl Address for u32 {
     fn mask(length: u8) -> Self {
-        Self::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)
+        Self::MAX.checked_shl(32 - Self::from(length)).unwrap_or(0)
     }
     fn masked(self, mask: Self) -> Self {
         self & mask

@@ -57,7 +57,8 @@ impl<'p> Outgoing<'p, '_> {
 /// Writes packets with one `writev` each.
 #[derive(Debug)]
 pub(crate) struct TunWriter {
-    vnet: bool,
+    /// Whether each packet is preceded by a virtio header.
+    pub(crate) vnet: bool,
     gather: Gather,
 }
 

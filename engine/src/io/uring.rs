@@ -20,7 +20,7 @@ use super::underlay::Underlay;
 use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Ready, TunBatch, is_dry};
 use crate::stats::WorkerStats;
 use crate::sys::tun::TunQueue;
-use crate::sys::uring::{Arrival, Completion, LentReads, PacketArrays, Ring};
+use crate::sys::uring::{Arrival, Completion, LentReads, PacketArrays, ReadTarget, Ring};
 use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 
@@ -40,6 +40,8 @@ pub(crate) struct UringIo<'a> {
     tun: TunQueue,
     vnet: bool,
     underlay: Underlay,
+    /// Kept open for as long as it is watched.
+    #[expect(dead_code, reason = "polled by its descriptor")]
     wake: Arc<Wake>,
     ready: Ready,
     /// Completions that came while a call waited for its own.
@@ -266,7 +268,7 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
             }
             let ring = self.reader.ring();
             self.writes
-                .write(ring, &self.tun, self.vnet, &chunk, &mut self.stash, stats);
+                .write(ring, &self.tun, &chunk, &mut self.stash, stats);
         }
         if let Err(error) = self.note_stash() {
             // The read will say so again when it is armed the next time, and end the worker.
@@ -328,16 +330,14 @@ impl<'a> SingleReads<'a> {
         self.lengths.clear();
         self.lengths.resize(tried, 0);
         let lengths = &mut self.lengths;
-        ring.read_batch(
-            tun.raw(),
-            &mut self.frames,
+        let target = ReadTarget {
+            fd: tun.raw(),
             start,
-            self.registered,
-            stash,
-            &mut |index, len| {
-                lengths[index] = len;
-            },
-        );
+            registered: self.registered,
+        };
+        ring.read_batch(target, &mut self.frames, stash, &mut |index, len| {
+            lengths[index] = len;
+        });
         let mut dry = false;
         let mut outcome = Ok(());
         for (mut frame, &len) in self.frames.drain(..).zip(&self.lengths) {
@@ -368,7 +368,6 @@ impl WriteBatch {
         &mut self,
         ring: &mut Ring,
         tun: &TunQueue,
-        vnet: bool,
         chunk: &Outgoing<'_, '_>,
         stash: &mut Vec<Completion>,
         stats: &WorkerStats,
@@ -384,7 +383,7 @@ impl WriteBatch {
         let mut packets = packets.start();
         for (write, header) in chunk.writes.iter().zip(headers.iter()) {
             packets.packet();
-            if vnet {
+            if single.vnet {
                 packets.part(header);
             }
             chunk

@@ -337,7 +337,7 @@ impl<'a> RecvBatch<'a> {
             ecn: 0,
             truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         };
-        let bytes = message.msg_hdr.msg_controllen as usize;
+        let bytes = message.msg_hdr.msg_controllen;
         for control in &self.controls[index][..bytes.div_ceil(size_of::<Control>()).min(4)] {
             read_control(control, &mut received);
         }

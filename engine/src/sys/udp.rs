@@ -42,14 +42,6 @@ impl UdpSocket {
         self.socket.as_raw_fd()
     }
 
-    /// The local address, with the port the kernel chose.
-    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
-        let address = self.socket.local_addr()?;
-        address
-            .as_socket()
-            .ok_or_else(|| io::Error::other("not an internet socket"))
-    }
-
     /// Lets the kernel join datagrams of one flow into one receive.
     pub(crate) fn enable_gro(&self) -> io::Result<()> {
         self.set(libc::SOL_UDP, libc::UDP_GRO, 1)

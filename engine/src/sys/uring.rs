@@ -35,6 +35,15 @@ pub(crate) struct Completion {
     buffer: Option<u16>,
 }
 
+/// What single reads read, and where in a slot they put it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadTarget {
+    pub(crate) fd: RawFd,
+    pub(crate) start: usize,
+    /// The frames lie in the registered arena.
+    pub(crate) registered: bool,
+}
+
 /// The ring of one thread.
 pub(crate) struct Ring {
     ring: IoUring,
@@ -126,17 +135,20 @@ impl Ring {
         unsafe { self.ring.submitter().register_buffers(&[buffer]) }
     }
 
-    /// Reads one packet into each frame from `start` on, without waiting for packets; `done` is
+    /// Reads one packet into each frame, without waiting for packets; `done` is
     /// told each one's length or negative error.
     pub(crate) fn read_batch(
         &mut self,
-        fd: RawFd,
+        target: ReadTarget,
         frames: &mut [Frame<'_>],
-        start: usize,
-        registered: bool,
         others: &mut Vec<Completion>,
         done: &mut dyn FnMut(usize, i32),
     ) {
+        let ReadTarget {
+            fd,
+            start,
+            registered,
+        } = target;
         for (index, frame) in frames.iter_mut().enumerate() {
             let room = &mut frame.whole_mut()[start..];
             let (base, len) = (room.as_mut_ptr(), room.len() as u32);
