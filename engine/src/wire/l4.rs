@@ -160,3 +160,63 @@ impl L4 {
         self.end - self.payload
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::packet::Sketch;
+
+    fn located(packet: &[u8]) -> Option<(usize, usize, usize)> {
+        let info = IpInfo::parse(packet).unwrap();
+        L4::parse(packet, &info).map(|l4| (l4.start, l4.payload, l4.end))
+    }
+
+    #[test]
+    fn headers_are_located_in_both_families() {
+        let tcp = |v6| {
+            Sketch {
+                options: vec![1; 12],
+                ..Sketch::new(v6, true, 100)
+            }
+            .build()
+        };
+        assert_eq!(located(&tcp(false)), Some((20, 52, 152)));
+        assert_eq!(located(&tcp(true)), Some((40, 72, 172)));
+        assert_eq!(
+            located(&Sketch::new(false, false, 0).build()),
+            Some((20, 28, 28))
+        );
+        assert_eq!(
+            located(&Sketch::new(true, false, 9).build()),
+            Some((40, 48, 57))
+        );
+    }
+
+    #[test]
+    fn a_tcp_header_must_fit_and_not_be_too_short() {
+        for (offset, expected) in [
+            (4, None),
+            (5, Some((20, 40, 44))),
+            (6, Some((20, 44, 44))),
+            (7, None),
+            (15, None),
+        ] {
+            let mut packet = Sketch::new(false, true, 4).build();
+            packet[32] = offset << 4;
+            assert_eq!(located(&packet), expected, "data offset {offset}");
+        }
+    }
+
+    #[test]
+    fn fragments_other_protocols_and_stumps_have_no_ports() {
+        let mut fragment = Sketch::new(false, false, 100).build();
+        fragment[6] = 0x20;
+        let mut other = Sketch::new(false, false, 100).build();
+        other[9] = protocol::SCTP;
+        let mut stump = Sketch::new(false, false, 0).build();
+        stump[3] = 27;
+        for packet in [fragment, other, stump] {
+            assert_eq!(located(&packet), None);
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`ip`] looks at a packet, [`split`] takes super-packets from the TUN apart, [`merge`] builds
 //! them for the TUN, [`vxlan`] and [`ecn`] are the tunnel, [`icmp`] answers what cannot be carried.
+//!
 //! Every length is checked once, by a parser of this module; what works on parsed packets relies on that.
 
 pub mod checksum;
