@@ -49,6 +49,14 @@ pub struct ExternalInterface {
     pub networks: Vec<IpNet>,
 }
 
+impl ExternalInterface {
+    /// The addresses other nodes send to.
+    pub fn public_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let ipv4 = self.public_ip.map(IpAddr::V4);
+        ipv4.into_iter().chain(self.public_ipv6.map(IpAddr::V6))
+    }
+}
+
 /// Why there is no such interface.
 #[derive(Debug, thiserror::Error)]
 pub enum NoInterface {

@@ -1,0 +1,158 @@
+//! The flags exactly as typed; what they mean is in `settings`.
+
+use clap::{ArgAction, Parser, ValueEnum};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+const OWN: &str = "Additions of this implementation";
+
+const ABOUT: &str = "Gives every container on every host an address, and carries packets between them.
+
+Each node leases a subnet of one overlay network and writes it to the subnet file for container runtimes. \
+Packets to other nodes' subnets go into the device flannel0 and travel in UDP datagrams, bare or as VXLAN, \
+by a packet engine in this process.";
+
+const EXAMPLES: &str = "Every flag can be given as FLANNELD_ and its name in capitals in the environment, with _ for -.
+One dash is as good as two.
+
+Example, on each of several hosts that share a directory:
+  echo '{\"Network\":\"10.5.0.0/16\",\"Backend\":{\"Type\":\"vxlan\"}}' > /srv/flannel/config
+  flanneld --store=file:/srv/flannel --iface=eth0
+  . /run/flannel/subnet.env; echo \"containers here: $FLANNEL_SUBNET, MTU $FLANNEL_MTU\"";
+
+/// The flags.
+#[derive(Debug, Parser)]
+#[command(name = "flanneld", about = ABOUT, after_help = EXAMPLES, args_override_self = true, disable_version_flag = true, disable_help_flag = true, max_term_width = 100)]
+pub(crate) struct Args {
+    /// Interface for traffic between hosts, by name or address; may be repeated, the first that exists is taken
+    #[arg(long, value_name = "NAME|IP", action = ArgAction::Append)]
+    pub(crate) iface: Vec<String>,
+
+    /// Regular expression for the interface, tried on addresses, then names, after every --iface
+    #[arg(long, value_name = "REGEX", action = ArgAction::Append)]
+    pub(crate) iface_regex: Vec<String>,
+
+    /// Take the interface the kernel would reach this address by, if nothing else matched
+    #[arg(long, value_name = "IP")]
+    pub(crate) iface_can_reach: Option<IpAddr>,
+
+    /// Address other nodes send to; alone, it also chooses the interface [default: the interface's]
+    #[arg(long, value_name = "IP")]
+    pub(crate) public_ip: Option<Ipv4Addr>,
+
+    /// IPv6 address other nodes send to [default: the interface's]
+    #[arg(long, value_name = "IPV6")]
+    pub(crate) public_ipv6: Option<Ipv6Addr>,
+
+    /// File that tells container runtimes the subnet and MTU; read at start for the subnet to ask for again
+    #[arg(long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
+    pub(crate) subnet_file: PathBuf,
+
+    /// Read the network config from this file instead of the store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) net_config_path: Option<PathBuf>,
+
+    /// How long before its end the lease is renewed
+    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+    pub(crate) subnet_lease_renew_margin: u64,
+
+    /// Log level: 0 events, 1 more, 4 everything
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value_t = 0,
+        allow_hyphen_values = true
+    )]
+    pub(crate) v: i32,
+
+    /// Print the version and exit
+    #[arg(long, num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true)]
+    pub(crate) version: bool,
+
+    /// Print this help and exit
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Where leases are kept: a directory that all nodes share
+    #[arg(long, value_name = "file:DIR", help_heading = OWN)]
+    pub(crate) store: Option<String>,
+
+    /// How long a lease lasts unless renewed
+    #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]
+    pub(crate) lease_time: u64,
+
+    /// How packets are moved; auto takes what works best on this kernel and says which
+    #[arg(long, value_enum, default_value_t = Io::Auto, help_heading = OWN)]
+    pub(crate) io: Io,
+
+    /// Worker threads [default: by the number of processors]
+    #[arg(long, value_name = "N", help_heading = OWN)]
+    pub(crate) workers: Option<usize>,
+
+    /// Bind each worker to one processor [default: where each has one to itself]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool, help_heading = OWN)]
+    pub(crate) pin: Option<bool>,
+
+    /// How long a worker looks for more packets before it sleeps: lower latency for processor time
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, help_heading = OWN)]
+    pub(crate) spin: u64,
+
+    /// Use these offloads where the kernel has them, and no others [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", help_heading = OWN)]
+    pub(crate) offload: Option<Vec<Offload>>,
+
+    /// Do without these offloads
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", help_heading = OWN)]
+    pub(crate) no_offload: Vec<Offload>,
+
+    /// Join inner packets only where every IPv4 identification comes back exactly
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
+    pub(crate) exact_ip_ids: bool,
+
+    /// Spread the flows of the UDP form over source ports, so that networks can balance them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
+    pub(crate) udp_flow_ports: bool,
+}
+
+/// Ways to move packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Io {
+    /// Whatever works best here
+    Auto,
+    /// io_uring in the best form this kernel has
+    Uring,
+    /// io_uring with reads that keep delivering (Linux 6.7)
+    UringMultishot,
+    /// io_uring with batches of single reads
+    UringOneshot,
+    /// epoll, where io_uring is forbidden
+    Epoll,
+    /// One queue and no offload on the device, for old kernels and sandboxes
+    SingleQueue,
+}
+
+/// Offloads that can be switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Offload {
+    /// TCP super-packets on the device
+    Tso,
+    /// UDP super-packets on the device
+    Uso,
+    /// Many datagrams in one send
+    Gso,
+    /// Many datagrams in one receive
+    Gro,
+    /// Inner packets joined before they are written
+    Merge,
+    /// All of them
+    All,
+}
+
+/// The words for yes and no that Go knows.
+fn go_bool(word: &str) -> Result<bool, String> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}

@@ -1,0 +1,432 @@
+//! The daemon's life: boot from top to bottom, follow the registry, shut down from bottom to top.
+
+use crate::engine_sink::EngineSink;
+use crate::settings::{EngineOptions, Settings};
+use crate::signals;
+use anyhow::{Context, Result, anyhow};
+use control::acquire::{AcquireError, Wish, acquire};
+use control::clock::since_boot;
+use control::hold::Hold;
+use control::host::external_interface::{self, ExternalInterface, Families};
+use control::host::links::TunnelSetup;
+use control::host::{Netlink, leftovers};
+use control::lease::{Lease, LeaseAttrs, VtepData};
+use control::mac::Mac;
+use control::network::{Backend, NetworkConfig};
+use control::registry::{FileRegistry, News, Registry, RegistryError, Watch};
+use control::screen::Screen;
+use control::subnet_file::{SubnetFile, previous_subnets};
+use control::sync::Sync;
+use engine::{Engine, EngineConfig, Form, SubnetTable};
+use ipnet::IpNet;
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// What can happen to a running daemon.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// The registry reports.
+    News(News),
+    /// A worker ended, and why.
+    EngineFailed(String),
+    /// Somebody wants the daemon gone.
+    Stop,
+}
+
+/// Pause between attempts while something outside is missing at start.
+const RETRY: Duration = Duration::from_secs(1);
+/// Time since boot is looked at this often even if nothing happens.
+const LOOK_UP: Duration = Duration::from_secs(60);
+/// The device of the first daemon on a host is flannel0.
+const DEVICE: &str = "flannel%d";
+/// Reports taken in before the table is renewed: a burst costs few tables, and none waits long.
+const BURST: usize = 1000;
+
+/// Runs until asked to stop.
+pub(crate) fn run(settings: &Settings) -> Result<()> {
+    let (sender, happenings) = channel();
+    signals::listen(sender.clone()).context("cannot listen for signals")?;
+    match boot(settings, sender, &happenings)? {
+        Some(daemon) => daemon.follow(&happenings),
+        None => Ok(()),
+    }
+}
+
+/// A daemon at work. Fields end in this order.
+struct Daemon {
+    _watch: Watch,
+    hold: Hold,
+    sync: Sync<EngineSink>,
+    engine: Arc<Engine>,
+}
+
+/// What is settled before the engine starts.
+struct Plan {
+    network: NetworkConfig,
+    external: ExternalInterface,
+    lease: Lease,
+    mac: Option<Mac>,
+    mtu: u32,
+}
+
+/// Starts everything in the order it depends on each other; `None` when asked to stop meanwhile.
+fn boot(
+    settings: &Settings,
+    sender: Sender<Happening>,
+    happenings: &Receiver<Happening>,
+) -> Result<Option<Daemon>> {
+    let registry = open_registry(settings)?;
+    let Some(network) = wait_for_network(&*registry, happenings) else {
+        return Ok(None);
+    };
+    let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
+    let families = Families {
+        ipv4: network.ipv4.is_some(),
+        ipv6: network.ipv6.is_some(),
+    };
+    let external = external_interface::find(&mut netlink, &settings.interface, families)?;
+    info!(
+        "using interface {} {:?}, MTU {}, known to others as {}",
+        external.name,
+        external.addresses,
+        external.mtu,
+        public(&external)
+    );
+    leftovers::remove(&mut netlink, &network).context("cannot remove leftovers of earlier runs")?;
+    let Some(lease) = wait_for_lease(settings, &*registry, &network, &external, happenings)? else {
+        return Ok(None);
+    };
+    info!("lease acquired: {lease}");
+    let plan = Plan {
+        mac: vtep_mac(&lease.attrs),
+        mtu: network.backend.tunnel_mtu(external.mtu),
+        network,
+        external,
+        lease,
+    };
+
+    let engine = Arc::new(Engine::start(
+        plan.engine_config(&settings.engine)?,
+        SubnetTable::default(),
+    )?);
+    info!("engine: {}", engine.capabilities());
+    report_failures(&engine, sender.clone())?;
+    plan.tunnel().apply(&mut netlink, engine.tun_name())?;
+    plan.write_subnet_file(settings);
+
+    let sink = EngineSink {
+        engine: Arc::clone(&engine),
+        port: plan.network.backend.port(),
+        own: plan.lease.key.subnets().collect(),
+    };
+    let sync = Sync::new(plan.screen(), sink);
+    let watch = registry.watch(Box::new(move |news| {
+        drop(sender.send(Happening::News(news)))
+    }))?;
+    let hold = Hold::new(registry, plan.lease, settings.margin, since_boot());
+    tell_manager(&[NotifyState::Ready]);
+    Ok(Some(Daemon {
+        _watch: watch,
+        hold,
+        sync,
+        engine,
+    }))
+}
+
+impl Daemon {
+    /// Does what happenings ask for until one of them is the end.
+    fn follow(mut self, happenings: &Receiver<Happening>) -> Result<()> {
+        let end = loop {
+            let first = happenings.recv_timeout(self.patience());
+            let more = happenings.try_iter().take(BURST).map(Ok);
+            if let Some(end) = std::iter::once(first)
+                .chain(more)
+                .find_map(|happening| self.take(happening))
+            {
+                break end;
+            }
+            self.sync.settle();
+            self.hold.tick(since_boot());
+        };
+        self.shut_down();
+        end
+    }
+
+    /// How long nothing needs to be done of our own accord.
+    fn patience(&self) -> Duration {
+        let due = self.hold.due().map(|due| due.saturating_sub(since_boot()));
+        due.unwrap_or(LOOK_UP).min(LOOK_UP)
+    }
+
+    /// Takes in a happening; one that ends the daemon says how.
+    fn take(&mut self, happening: Result<Happening, RecvTimeoutError>) -> Option<Result<()>> {
+        match happening {
+            Ok(Happening::News(news)) => {
+                self.hold.hear(&news, since_boot());
+                self.sync.hear(news);
+                None
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Ok(Happening::Stop) | Err(RecvTimeoutError::Disconnected) => Some(Ok(())),
+            Ok(Happening::EngineFailed(why)) => {
+                Some(Err(anyhow!("the engine cannot go on: {why}")))
+            }
+        }
+    }
+
+    fn shut_down(self) {
+        tell_manager(&[NotifyState::Stopping]);
+        let Self {
+            _watch: watch,
+            hold,
+            sync,
+            engine,
+        } = self;
+        drop((watch, hold, sync));
+        let counters = match Arc::try_unwrap(engine) {
+            Ok(engine) => engine.stop(),
+            Err(shared) => shared.counters(),
+        };
+        let counted: Vec<String> = counters
+            .nonzero()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        info!(
+            "Exiting cleanly. Packets: {}",
+            if counted.is_empty() {
+                "none".to_owned()
+            } else {
+                counted.join(", ")
+            }
+        );
+    }
+}
+
+impl Plan {
+    fn engine_config(&self, options: &EngineOptions) -> Result<EngineConfig> {
+        let mtu = u16::try_from(self.mtu).unwrap_or(u16::MAX);
+        if mtu < 576 {
+            return Err(anyhow!(
+                "interface {} carries only {} bytes, too few for a tunnel",
+                self.external.name,
+                self.external.mtu
+            ));
+        }
+        Ok(EngineConfig {
+            tun_name: DEVICE.to_owned(),
+            workers: options.workers,
+            pin: options.pin,
+            io: options.io,
+            forms: vec![self.form()?],
+            bind: self.external.addresses.clone(),
+            mtu,
+            tun_addresses: self
+                .lease
+                .key
+                .subnets()
+                .map(|subnet| subnet.network())
+                .collect(),
+            offloads: options.offloads,
+            spin: options.spin,
+            flow_ports: options.flow_ports,
+        })
+    }
+
+    fn form(&self) -> Result<Form> {
+        match &self.network.backend {
+            Backend::Udp { port } => Ok(Form::Udp { port: *port }),
+            Backend::Vxlan(options) => {
+                let mac = self
+                    .mac
+                    .ok_or_else(|| anyhow!("our lease has no VtepMAC"))?;
+                Ok(Form::Vxlan {
+                    port: options.port,
+                    vni: options.vni,
+                    mac: engine::Mac(mac.0),
+                })
+            }
+        }
+    }
+
+    fn tunnel(&self) -> TunnelSetup {
+        TunnelSetup {
+            mtu: self.mtu,
+            subnets: self.lease.key.subnets().collect(),
+            networks: self.network.networks().collect(),
+        }
+    }
+
+    fn screen(&self) -> Screen {
+        let public = self.external.public_addresses().map(IpNet::from);
+        let underlay = self
+            .external
+            .networks
+            .iter()
+            .copied()
+            .chain(public)
+            .collect();
+        Screen {
+            network: self.network.clone(),
+            own: self.lease.key,
+            underlay,
+            mac: self.mac,
+        }
+    }
+
+    /// The tunnel works without it; only those who read the file wait.
+    fn write_subnet_file(&self, settings: &Settings) {
+        let file = SubnetFile {
+            network: &self.network,
+            subnets: self.lease.key,
+            mtu: self.mtu,
+            masquerade: false,
+        };
+        let path = settings.subnet_file.display();
+        match file.write(&settings.subnet_file) {
+            Ok(()) => info!("wrote {path}"),
+            Err(error) => warn!("cannot write {path}: {error}"),
+        }
+    }
+}
+
+fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
+    let dir = &settings.store;
+    let store = FileRegistry::open(dir, settings.lease_time)
+        .with_context(|| format!("cannot open the store {}", dir.display()))?;
+    Ok(Arc::new(match &settings.config {
+        Some(path) => store.with_config(path),
+        None => store,
+    }))
+}
+
+/// Waits for a network config that can be used; each fault is told once.
+fn wait_for_network(
+    registry: &dyn Registry,
+    happenings: &Receiver<Happening>,
+) -> Option<NetworkConfig> {
+    let mut told = String::new();
+    loop {
+        let fault = match registry.config().map(|text| NetworkConfig::parse(&text)) {
+            Ok(Ok(network)) => return Some(network),
+            Ok(Err(error)) => format!("the network config cannot be used: {error}"),
+            Err(error) => format!("Couldn't fetch network config: {error}"),
+        };
+        pause(&mut told, fault, happenings)?;
+    }
+}
+
+/// Waits for the registry to give a lease; `None` when asked to stop.
+fn wait_for_lease(
+    settings: &Settings,
+    registry: &dyn Registry,
+    network: &NetworkConfig,
+    external: &ExternalInterface,
+    happenings: &Receiver<Happening>,
+) -> Result<Option<Lease>> {
+    let fresh_mac = Mac::random_local();
+    let attrs = |old: Option<&LeaseAttrs>| own_attrs(network, external, old, fresh_mac);
+    let wish = Wish {
+        network,
+        attrs: &attrs,
+        previous: previous_subnets(&settings.subnet_file),
+    };
+    let mut told = String::new();
+    loop {
+        match acquire(registry, &wish) {
+            Ok(lease) => return Ok(Some(lease)),
+            Err(AcquireError::Registry(error @ RegistryError::Unavailable(_))) => {
+                if pause(
+                    &mut told,
+                    format!("cannot get a lease: {error}"),
+                    happenings,
+                )
+                .is_none()
+                {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tells a fault unless it was the last one told, and waits a little; `None` when asked to stop.
+fn pause(told: &mut String, fault: String, happenings: &Receiver<Happening>) -> Option<()> {
+    if *told != fault {
+        warn!("{fault}. Waiting");
+        *told = fault;
+    }
+    matches!(
+        happenings.recv_timeout(RETRY),
+        Err(RecvTimeoutError::Timeout)
+    )
+    .then_some(())
+}
+
+/// What this node writes about itself. Its Ethernet address outlives restarts in its own record, so that peers need not learn another.
+fn own_attrs(
+    network: &NetworkConfig,
+    external: &ExternalInterface,
+    old: Option<&LeaseAttrs>,
+    fresh_mac: Mac,
+) -> LeaseAttrs {
+    let mut attrs = LeaseAttrs {
+        public_ip: external.public_ip,
+        public_ipv6: external.public_ipv6,
+        ..LeaseAttrs::default()
+    };
+    if let Backend::Vxlan(options) = &network.backend {
+        let mac = old.and_then(vtep_mac).unwrap_or(fresh_mac);
+        let data = VtepData {
+            vni: Some(options.vni),
+            mac,
+        }
+        .to_value();
+        attrs.backend_type = "vxlan".to_owned();
+        attrs.backend_data = network.ipv4.map(|_| data.clone());
+        attrs.backend_v6_data = network.ipv6.map(|_| data);
+    }
+    attrs
+}
+
+fn vtep_mac(attrs: &LeaseAttrs) -> Option<Mac> {
+    let data = attrs
+        .backend_data
+        .as_ref()
+        .or(attrs.backend_v6_data.as_ref())?;
+    VtepData::parse(data).ok().map(|data| data.mac)
+}
+
+fn public(external: &ExternalInterface) -> String {
+    let addresses: Vec<String> = external
+        .public_addresses()
+        .map(|address| address.to_string())
+        .collect();
+    addresses.join(" and ")
+}
+
+/// Turns a worker's end into a happening.
+fn report_failures(engine: &Engine, sender: Sender<Happening>) -> Result<()> {
+    let failures = engine.failures().clone();
+    let relay = move || {
+        failures
+            .iter()
+            .for_each(|why| drop(sender.send(Happening::EngineFailed(why))))
+    };
+    thread::Builder::new()
+        .name("engine-failures".to_owned())
+        .spawn(relay)
+        .context("cannot start a thread")
+        .map(drop)
+}
+
+/// Tells the service manager, if there is one.
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("cannot notify the service manager: {error}");
+    }
+}

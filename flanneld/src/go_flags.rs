@@ -1,0 +1,259 @@
+//! The command line and environment by the rules flannel users know, turned into words that clap knows.
+//!
+//! Flags have one dash or two, `-name value` or `-name=value`; a flag that is on or off takes its value only
+//! after `=`; parsing stops at the first other word. What the command line does not give may come from
+//! `FLANNELD_` and the flag's name in capitals, unless that is empty.
+
+use crate::args::Args;
+use clap::{Arg, CommandFactory};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The outcome: words for clap, and what stood behind them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    pub(crate) flags: Vec<String>,
+    pub(crate) ignored: Vec<String>,
+}
+
+/// A flag that may not be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused(String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Flags of flannel that have no meaning here yet, with what to do instead. Taking them in silence would promise what is not kept.
+const NOT_YET: [(&str, &str); 24] = [
+    ("etcd-endpoints", USE_STORE),
+    ("etcd-prefix", USE_STORE),
+    ("etcd-keyfile", USE_STORE),
+    ("etcd-certfile", USE_STORE),
+    ("etcd-cafile", USE_STORE),
+    ("etcd-username", USE_STORE),
+    ("etcd-password", USE_STORE),
+    ("kube-subnet-mgr", USE_STORE),
+    ("kube-api-url", USE_STORE),
+    ("kubeconfig-file", USE_STORE),
+    ("kube-annotation-prefix", USE_STORE),
+    ("set-node-network-unavailable", USE_STORE),
+    ("ip-masq", NO_RULES),
+    ("ip-masq-fully-random-disable", NO_RULES),
+    ("iptables-forward-rules", NO_RULES),
+    ("iptables-resync", NO_RULES),
+    (
+        "ip-blackhole-route",
+        "add the route by hand: ip route add blackhole <subnet> metric 9999",
+    ),
+    ("healthz-ip", NO_HEALTH),
+    ("healthz-port", NO_HEALTH),
+    ("vmodule", USE_V),
+    ("log_backtrace_at", USE_V),
+    ("charon-executable-path", NO_IPSEC),
+    ("charon-viciuri", NO_IPSEC),
+    ("subnet-dir", "use --subnet-file"),
+];
+const USE_STORE: &str = "leases are kept in a directory: use --store=file:DIR";
+const NO_RULES: &str = "this build sets no firewall rules: add them by hand";
+const NO_HEALTH: &str = "this build has no health server: leave the flag out";
+const USE_V: &str = "use -v for more log lines";
+const NO_IPSEC: &str = "the ipsec backend is not served: leave the flag out";
+
+/// Words that leave a flag as good as not given.
+const OFF: [&str; 7] = ["0", "f", "F", "false", "FALSE", "False", ""];
+
+/// Reads the words after the program's name, then the environment.
+pub(crate) fn effective(
+    words: impl Iterator<Item = String>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Words, Refused> {
+    let flags = Flags::new();
+    let mut reader = Reader {
+        flags: &flags,
+        out: vec!["flanneld".to_owned()],
+        given: BTreeSet::new(),
+    };
+    let ignored = reader.read(words)?;
+    for name in flags.settable_from_environment() {
+        let variable = format!("FLANNELD_{}", name.replace('-', "_").to_uppercase());
+        let value = env(&variable).filter(|value| !value.is_empty());
+        if let Some(value) = value.filter(|_| !reader.given.contains(name)) {
+            reader.set(name, &value)?;
+        }
+    }
+    Ok(Words {
+        flags: reader.out,
+        ignored,
+    })
+}
+
+/// What clap knows about the flags.
+struct Flags(Vec<(String, bool)>);
+
+impl Flags {
+    fn new() -> Self {
+        let of_arg = |arg: &Arg| arg.get_long().map(|name| (name.to_owned(), is_switch(arg)));
+        Self(Args::command().get_arguments().filter_map(of_arg).collect())
+    }
+
+    fn switch(&self, name: &str) -> Option<bool> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, switch)| *switch)
+    }
+
+    /// All but what only makes sense when typed.
+    fn settable_from_environment(&self) -> impl Iterator<Item = &str> {
+        let names = self
+            .0
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| *name != "version");
+        names.chain(NOT_YET.iter().map(|(name, _)| *name))
+    }
+}
+
+fn is_switch(arg: &Arg) -> bool {
+    arg.is_require_equals_set() || !arg.get_action().takes_values()
+}
+
+struct Reader<'a> {
+    flags: &'a Flags,
+    out: Vec<String>,
+    given: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    /// Reads words up to the first that is no flag; returns that one and the rest.
+    fn read(&mut self, mut words: impl Iterator<Item = String>) -> Result<Vec<String>, Refused> {
+        while let Some(word) = words.next() {
+            let Some(flag) = flag(&word) else {
+                let first = (word != "--").then_some(word);
+                return Ok(first.into_iter().chain(words).collect());
+            };
+            match flag.split_once('=') {
+                Some((name, value)) => self.set(name, value)?,
+                None if self.takes_next_word(flag) => match words.next() {
+                    Some(value) => self.set(flag, &value)?,
+                    None => return Err(Refused(format!("flag needs a value: --{flag}"))),
+                },
+                None => self.set_bare(flag)?,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn takes_next_word(&self, name: &str) -> bool {
+        self.flags.switch(name) == Some(false)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), Refused> {
+        self.given.insert(name.to_owned());
+        if let Some((_, instead)) = NOT_YET.iter().find(|(known, _)| *known == name) {
+            return if OFF.contains(&value) {
+                Ok(())
+            } else {
+                Err(not_yet(name, instead))
+            };
+        }
+        self.out.push(format!("--{name}={value}"));
+        Ok(())
+    }
+
+    fn set_bare(&mut self, name: &str) -> Result<(), Refused> {
+        self.given.insert(name.to_owned());
+        if let Some((_, instead)) = NOT_YET.iter().find(|(known, _)| *known == name) {
+            return Err(not_yet(name, instead));
+        }
+        let name = if name == "h" { "help" } else { name };
+        self.out.push(format!("--{name}"));
+        Ok(())
+    }
+}
+
+fn not_yet(name: &str, instead: &str) -> Refused {
+    Refused(format!(
+        "--{name} is not available in this build; {instead}"
+    ))
+}
+
+/// The flag in a word: what follows its dashes.
+fn flag(word: &str) -> Option<&str> {
+    let rest = word.strip_prefix('-')?;
+    let name = rest.strip_prefix('-').unwrap_or(rest);
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str, env: &[(&str, &str)]) -> Result<Words, Refused> {
+        let lookup = |name: &str| {
+            env.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        effective(line.split_whitespace().map(str::to_owned), lookup)
+    }
+
+    fn flags(line: &str, env: &[(&str, &str)]) -> String {
+        read(line, env).unwrap().flags[1..].join(" ")
+    }
+
+    #[test]
+    fn one_dash_and_two_are_alike_and_so_are_blank_and_equals() {
+        for line in ["-iface eth0", "--iface eth0", "-iface=eth0", "--iface=eth0"] {
+            assert_eq!(flags(line, &[]), "--iface=eth0", "{line}");
+        }
+    }
+
+    #[test]
+    fn a_switch_takes_its_value_only_after_equals() {
+        assert_eq!(flags("-pin=false", &[]), "--pin=false");
+        let words = read("-pin false -iface eth0", &[]).unwrap();
+        assert_eq!(words.flags[1..], ["--pin"]);
+        assert_eq!(words.ignored, ["false", "-iface", "eth0"]);
+    }
+
+    #[test]
+    fn a_value_may_start_with_a_dash() {
+        assert_eq!(flags("-v -1", &[]), "--v=-1");
+    }
+
+    #[test]
+    fn the_environment_gives_what_the_command_line_does_not() {
+        let env = [
+            ("FLANNELD_IFACE", "eth1"),
+            ("FLANNELD_SUBNET_FILE", ""),
+            ("FLANNELD_V", "2"),
+            ("FLANNELD_VERSION", "true"),
+        ];
+        assert_eq!(flags("--iface=eth0", &env), "--iface=eth0 --v=2");
+        assert_eq!(flags("", &env), "--iface=eth1 --v=2");
+    }
+
+    #[test]
+    fn flags_to_come_are_refused_unless_switched_off() {
+        let refusal = read("-ip-masq", &[]).unwrap_err().to_string();
+        assert!(
+            refusal.starts_with("--ip-masq is not available in this build; "),
+            "{refusal}"
+        );
+        assert!(read("--etcd-endpoints http://127.0.0.1:2379", &[]).is_err());
+        assert!(read("", &[("FLANNELD_KUBE_SUBNET_MGR", "true")]).is_err());
+        assert_eq!(flags("-ip-masq=false --healthz-port=0", &[]), "");
+    }
+
+    #[test]
+    fn a_flag_without_its_value_is_refused() {
+        assert_eq!(
+            read("--iface", &[]).unwrap_err().to_string(),
+            "flag needs a value: --iface"
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
+
+use crate::args::{Args, Io, Offload};
+use control::host::external_interface::Choice;
+use engine::{IoChoice, Offloads};
+use regex::Regex;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the daemon was told to do.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) store: PathBuf,
+    pub(crate) lease_time: Duration,
+    pub(crate) margin: Duration,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) subnet_file: PathBuf,
+    pub(crate) interface: Choice,
+    pub(crate) engine: EngineOptions,
+    pub(crate) verbosity: i32,
+}
+
+/// What the engine is told beyond what network and lease say.
+#[derive(Debug)]
+pub(crate) struct EngineOptions {
+    pub(crate) io: IoChoice,
+    pub(crate) workers: Option<usize>,
+    pub(crate) pin: Option<bool>,
+    pub(crate) spin: Duration,
+    pub(crate) offloads: Offloads,
+    pub(crate) flow_ports: bool,
+}
+
+/// What is wrong with the flags, and the cure.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wrong(String);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+const MARGIN_MINUTES_MAX: u64 = 1439;
+const SPIN_MICROSECONDS_MAX: u64 = 1_000_000;
+const NO_STORE: &str =
+    "--store is missing: name a directory that all nodes share, as in --store=file:/srv/flannel";
+
+impl TryFrom<Args> for Settings {
+    type Error = Wrong;
+
+    fn try_from(args: Args) -> Result<Self, Wrong> {
+        Ok(Self {
+            store: store(args.store.as_deref())?,
+            lease_time: minutes(args.lease_time),
+            margin: margin(&args)?,
+            engine: EngineOptions::try_from(&args)?,
+            interface: Choice {
+                interfaces: args.iface,
+                patterns: args
+                    .iface_regex
+                    .iter()
+                    .map(|text| pattern(text))
+                    .collect::<Result<_, _>>()?,
+                can_reach: args.iface_can_reach,
+                public_ip: args.public_ip,
+                public_ipv6: args.public_ipv6,
+            },
+            config: args.net_config_path,
+            subnet_file: args.subnet_file,
+            verbosity: args.v,
+        })
+    }
+}
+
+impl TryFrom<&Args> for EngineOptions {
+    type Error = Wrong;
+
+    fn try_from(args: &Args) -> Result<Self, Wrong> {
+        if args.workers == Some(0) {
+            return wrong("--workers must be at least 1");
+        }
+        if args.spin > SPIN_MICROSECONDS_MAX {
+            return wrong(format!(
+                "--spin must be at most {SPIN_MICROSECONDS_MAX} microseconds"
+            ));
+        }
+        Ok(Self {
+            io: io(args.io),
+            workers: args.workers,
+            pin: args.pin,
+            spin: Duration::from_micros(args.spin),
+            offloads: offloads(args),
+            flow_ports: args.udp_flow_ports,
+        })
+    }
+}
+
+fn store(typed: Option<&str>) -> Result<PathBuf, Wrong> {
+    let typed = typed.ok_or_else(|| Wrong(NO_STORE.to_owned()))?;
+    let dir = typed.strip_prefix("file:").filter(|dir| !dir.is_empty());
+    dir.map(PathBuf::from)
+        .ok_or_else(|| Wrong(format!("--store={typed}: not of the form file:DIR")))
+}
+
+fn margin(args: &Args) -> Result<Duration, Wrong> {
+    let margin = args.subnet_lease_renew_margin;
+    if !(1..=MARGIN_MINUTES_MAX).contains(&margin) {
+        return wrong(format!(
+            "--subnet-lease-renew-margin must be between 1 and {MARGIN_MINUTES_MAX} minutes"
+        ));
+    }
+    if args.lease_time < 2 {
+        return wrong("--lease-time must be at least 2 minutes");
+    }
+    Ok(minutes(margin))
+}
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count.saturating_mul(60))
+}
+
+fn pattern(text: &str) -> Result<Regex, Wrong> {
+    Regex::new(text).map_err(|error| Wrong(format!("--iface-regex: {error}")))
+}
+
+fn io(typed: Io) -> IoChoice {
+    match typed {
+        Io::Auto => IoChoice::Auto,
+        Io::Uring => IoChoice::Uring,
+        Io::UringMultishot => IoChoice::UringMultishot,
+        Io::UringOneshot => IoChoice::UringOneshot,
+        Io::Epoll => IoChoice::Epoll,
+        Io::SingleQueue => IoChoice::SingleQueue,
+    }
+}
+
+fn offloads(args: &Args) -> Offloads {
+    let has = |list: &[Offload], which| list.contains(&which) || list.contains(&Offload::All);
+    let on = |which| {
+        args.offload.as_deref().is_none_or(|list| has(list, which)) && !has(&args.no_offload, which)
+    };
+    Offloads {
+        tso: on(Offload::Tso),
+        uso: on(Offload::Uso),
+        gso: on(Offload::Gso),
+        gro: on(Offload::Gro),
+        merge: on(Offload::Merge),
+        exact_ids: args.exact_ip_ids,
+    }
+}
+
+fn wrong<T>(why: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong(why.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn settings(flags: &[&str]) -> Result<Settings, Wrong> {
+        let words = ["flanneld", "--store=file:/s"].iter().chain(flags);
+        Settings::try_from(Args::try_parse_from(words).unwrap())
+    }
+
+    #[test]
+    fn a_missing_store_is_explained() {
+        let args = Args::try_parse_from(["flanneld"]).unwrap();
+        assert_eq!(Settings::try_from(args).unwrap_err().to_string(), NO_STORE);
+        assert!(settings(&["--store=redis:x"]).is_err());
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_flag_counts_but_interfaces_add_up() {
+        let settings = settings(&["--spin=5", "--spin=7", "--iface=eth0", "--iface=eth1"]).unwrap();
+        assert_eq!(settings.engine.spin, Duration::from_micros(7));
+        assert_eq!(settings.interface.interfaces, ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn offloads_are_chosen_or_left_out() {
+        let on = |flags: &[&str]| {
+            let offloads = settings(flags).unwrap().engine.offloads;
+            [
+                offloads.tso,
+                offloads.uso,
+                offloads.gso,
+                offloads.gro,
+                offloads.merge,
+            ]
+            .map(u8::from)
+        };
+        assert_eq!(on(&[]), [1, 1, 1, 1, 1]);
+        assert_eq!(on(&["--offload=tso,gro"]), [1, 0, 0, 1, 0]);
+        assert_eq!(on(&["--no-offload=merge"]), [1, 1, 1, 1, 0]);
+        assert_eq!(on(&["--no-offload=all"]), [0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for flag in [
+            "--subnet-lease-renew-margin=0",
+            "--subnet-lease-renew-margin=1440",
+            "--lease-time=1",
+            "--workers=0",
+            "--spin=2000000",
+            "--iface-regex=[",
+        ] {
+            assert!(settings(&[flag]).is_err(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn switches_take_the_words_go_knows() {
+        for (word, meaning) in [
+            ("1", true),
+            ("t", true),
+            ("TRUE", true),
+            ("True", true),
+            ("0", false),
+            ("f", false),
+            ("F", false),
+            ("False", false),
+        ] {
+            assert_eq!(
+                settings(&[&format!("--pin={word}")]).unwrap().engine.pin,
+                Some(meaning),
+                "{word}"
+            );
+        }
+        assert_eq!(settings(&["--pin"]).unwrap().engine.pin, Some(true));
+        assert!(Args::try_parse_from(["flanneld", "--pin=yes"]).is_err());
+    }
+
+    #[test]
+    fn an_unknown_flag_is_answered_with_the_nearest_name() {
+        let error = Args::try_parse_from(["flanneld", "--ifac=eth0"]).unwrap_err();
+        assert!(error.to_string().contains("--iface"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}
