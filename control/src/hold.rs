@@ -1,6 +1,6 @@
 //! Keeps this node's lease: renews it in time, takes it back when it vanished, and never fights over it.
 
-use crate::lease::Lease;
+use crate::lease::{Lease, LeaseAttrs};
 use crate::registry::{News, Registry, RegistryError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +111,7 @@ impl Hold {
     }
 
     /// What we say about ourselves is ours to say.
-    fn restore(&mut self, ours: crate::lease::LeaseAttrs, now: Duration) {
+    fn restore(&mut self, ours: LeaseAttrs, now: Duration) {
         if self.lease.attrs != ours {
             warn!(
                 "our lease record was changed to {}; writing it anew",
@@ -193,5 +193,175 @@ impl std::fmt::Debug for Hold {
             .field("lease", &self.lease)
             .field("state", &self.state)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::FileRegistry;
+    use crate::subnet_key::SubnetKey;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
+
+    const DAY: Duration = Duration::from_secs(86400);
+    const MARGIN: Duration = Duration::from_secs(3600);
+    const NOW: Duration = Duration::from_secs(1000);
+
+    struct Scene {
+        dir: TempDir,
+        registry: Arc<dyn Registry>,
+        hold: Hold,
+    }
+
+    fn key() -> SubnetKey {
+        "10.5.1.0-24".parse().unwrap()
+    }
+
+    fn node(address: &str) -> LeaseAttrs {
+        LeaseAttrs {
+            public_ip: Some(address.parse().unwrap()),
+            ..LeaseAttrs::default()
+        }
+    }
+
+    fn scene() -> Scene {
+        let dir = tempfile::tempdir().unwrap();
+        let registry: Arc<dyn Registry> = Arc::new(FileRegistry::open(dir.path(), DAY).unwrap());
+        let lease = registry.create(key(), &node("1.2.3.4")).unwrap();
+        let hold = Hold::new(Arc::clone(&registry), lease, MARGIN, NOW);
+        Scene {
+            dir,
+            registry,
+            hold,
+        }
+    }
+
+    impl Scene {
+        /// Lets the hold see the registry as it is, as a watch would.
+        fn look(&mut self) {
+            let all = self.registry.snapshot().unwrap();
+            self.hold.hear(&News::Snapshot(all), NOW);
+        }
+
+        fn records(&self) -> Vec<Lease> {
+            self.registry.snapshot().unwrap().leases
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.dir.path().join("subnets").join(key().to_string())
+        }
+
+        fn overwrite(&self, value: &str) {
+            fs::write(self.path(), value).unwrap();
+        }
+    }
+
+    #[test]
+    fn renew_lease_in_time_with_attributes_unchanged() {
+        let mut scene = scene();
+        let due = NOW + DAY - MARGIN;
+        assert_eq!(scene.hold.due(), Some(due));
+        let before = scene.hold.lease().clone();
+        scene.hold.tick(due - Duration::from_secs(1));
+        assert_eq!(scene.records(), std::slice::from_ref(&before));
+        scene.hold.tick(due);
+        assert_eq!(scene.hold.due(), Some(due + DAY - MARGIN));
+        assert_eq!(scene.records()[0].attrs, before.attrs);
+        assert_ne!(scene.records()[0].revision, before.revision);
+    }
+
+    #[test]
+    fn a_margin_longer_than_the_lease_does_not_renew_in_a_loop() {
+        let Scene {
+            registry,
+            hold,
+            dir: _dir,
+        } = scene();
+        let hold = Hold::new(registry, hold.lease().clone(), 2 * DAY, NOW);
+        assert_eq!(hold.due(), Some(NOW + DAY / 2));
+    }
+
+    #[test]
+    fn a_vanished_lease_is_taken_back() {
+        // Stock shuts down with exit code 0, which service managers take for the end of work.
+        let mut scene = scene();
+        fs::remove_file(scene.path()).unwrap();
+        scene.look();
+        scene.hold.tick(NOW);
+        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
+    }
+
+    #[test]
+    fn a_renewal_that_finds_no_record_takes_the_lease_back() {
+        let mut scene = scene();
+        fs::remove_file(scene.path()).unwrap();
+        let due = scene.hold.due().unwrap();
+        scene.hold.tick(due);
+        scene.hold.tick(scene.hold.due().unwrap());
+        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
+    }
+
+    #[test]
+    fn another_nodes_record_is_never_overwritten() {
+        // Stock writes its renewal over whatever stands there.
+        let mut scene = scene();
+        let due = scene.hold.due().unwrap();
+        scene.overwrite(r#"{"PublicIP":"1.2.3.5"}"#);
+        scene.hold.tick(due);
+        scene.look();
+        assert_eq!(
+            (scene.records()[0].attrs.clone(), scene.hold.due()),
+            (node("1.2.3.5"), None)
+        );
+        fs::remove_file(scene.path()).unwrap();
+        scene.look();
+        scene.hold.tick(NOW);
+        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
+    }
+
+    #[test]
+    fn nonsense_in_our_records_place_is_left_to_an_operator() {
+        let mut scene = scene();
+        scene.overwrite("nonsense");
+        scene.look();
+        assert_eq!(scene.hold.due(), None);
+        assert_eq!(fs::read_to_string(scene.path()).unwrap(), "nonsense");
+    }
+
+    #[test]
+    fn what_our_record_says_about_us_is_set_right() {
+        let mut scene = scene();
+        scene.overwrite(r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan"}"#);
+        scene.look();
+        scene.hold.tick(NOW);
+        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
+    }
+
+    #[test]
+    fn a_reservation_is_not_renewed() {
+        // Stock attaches an end to it.
+        let mut scene = scene();
+        fs::set_permissions(scene.path(), fs::Permissions::from_mode(0o444)).unwrap();
+        scene.look();
+        assert_eq!(scene.hold.due(), None);
+    }
+
+    #[test]
+    fn an_unreachable_registry_is_tried_again() {
+        let mut scene = scene();
+        let due = scene.hold.due().unwrap();
+        let (here, away) = (
+            scene.dir.path().join("subnets"),
+            scene.dir.path().join("away"),
+        );
+        fs::rename(&here, &away).unwrap();
+        // Without its directory a record is as good as gone; the snapshot that follows cannot be read.
+        scene.hold.tick(due);
+        assert_eq!(scene.hold.due(), Some(due + RETRY));
+        fs::rename(&away, &here).unwrap();
+        scene.hold.tick(due + RETRY);
+        assert_eq!(scene.hold.due(), Some(due + RETRY + DAY - MARGIN));
     }
 }

@@ -107,3 +107,94 @@ impl<S: TableSink> Sync<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::{Lease, LeaseAttrs, Revision};
+    use crate::sink::Peer;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// Keeps every table it is given.
+    #[derive(Clone, Default)]
+    struct Tables(Rc<RefCell<Vec<usize>>>);
+
+    impl TableSink for Tables {
+        fn replace(&mut self, peers: &[Peer]) {
+            self.0.borrow_mut().push(peers.len());
+        }
+    }
+
+    fn put(key: &str) -> News {
+        let attrs = LeaseAttrs {
+            public_ip: Some([192, 168, 77, 2].into()),
+            ..LeaseAttrs::default()
+        };
+        News::Put(Lease {
+            key: key.parse().unwrap(),
+            attrs,
+            expires: None,
+            revision: Revision::default(),
+        })
+    }
+
+    fn sync() -> (Sync<Tables>, Tables) {
+        let screen = Screen {
+            network: NetworkConfig::parse(r#"{"Network":"10.5.0.0/16"}"#).unwrap(),
+            own: "10.5.1.0-24".parse().unwrap(),
+            underlay: vec!["192.168.77.1/24".parse().unwrap()],
+            mac: None,
+        };
+        let tables = Tables::default();
+        (Sync::new(screen, tables.clone()), tables)
+    }
+
+    #[test]
+    fn a_burst_of_reports_costs_one_table() {
+        let (mut sync, tables) = sync();
+        for third in 2..200 {
+            sync.hear(put(&format!("10.5.{third}.0-24")));
+        }
+        sync.settle();
+        sync.settle();
+        assert_eq!(*tables.0.borrow(), [198]);
+    }
+
+    #[test]
+    fn reports_that_change_no_route_cost_no_table() {
+        let (mut sync, tables) = sync();
+        sync.hear(put("10.5.2.0-24"));
+        sync.settle();
+        sync.hear(put("10.5.2.0-24"));
+        sync.hear(News::Lost("down".to_owned()));
+        sync.hear(News::Regained);
+        sync.hear(News::Bad(BadRecord {
+            name: "garbage".to_owned(),
+            why: "nonsense".to_owned(),
+        }));
+        sync.settle();
+        assert_eq!(*tables.0.borrow(), [1]);
+    }
+
+    #[test]
+    fn what_is_refused_is_counted() {
+        let (mut sync, tables) = sync();
+        sync.hear(put("10.5.1.128-25"));
+        sync.hear(put("10.6.0.0-24"));
+        sync.hear(News::Bad(BadRecord {
+            name: "garbage".to_owned(),
+            why: "nonsense".to_owned(),
+        }));
+        sync.settle();
+        assert_eq!(
+            sync.tally(),
+            Tally {
+                records: 2,
+                bad: 1,
+                refused: 2
+            }
+        );
+        assert_eq!(*tables.0.borrow(), [0]);
+    }
+}

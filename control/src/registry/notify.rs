@@ -63,6 +63,12 @@ impl Notifier {
         !stopped
     }
 
+    /// Whether a change waits to be noticed.
+    #[cfg(test)]
+    pub(super) fn changed(&self) -> bool {
+        rustix::io::read(&self.changes, &mut [0; 4096]).is_ok()
+    }
+
     /// What changed does not matter, as everything is looked at.
     fn drain(&self) {
         let mut buffer = [0; 4096];
