@@ -125,20 +125,30 @@ impl Backend {
     }
 
     /// Bytes the form adds to each packet: outer IPv4 and UDP headers, and what else the form puts between.
-    pub fn overhead(&self) -> u32 {
+    fn overhead(&self) -> u32 {
         match self {
             Self::Udp { .. } => 28,
             Self::Vxlan(_) => 50,
         }
     }
 
-    /// Size of the largest inner packet over an underlay of the given packet size.
+    /// Size of the largest inner packet, as told to container runtimes: what fits between IPv4 addresses.
     pub fn tunnel_mtu(&self, underlay_mtu: u32) -> u32 {
-        let wanted = match self {
+        self.packet_size(underlay_mtu)
+            .saturating_sub(self.overhead())
+    }
+
+    /// Size of the largest inner packet to a node at an address; IPv6 headers are longer.
+    pub fn path_mtu(&self, underlay_mtu: u32, endpoint: IpAddr) -> u32 {
+        let longer = if endpoint.is_ipv6() { 20 } else { 0 };
+        self.tunnel_mtu(underlay_mtu).saturating_sub(longer)
+    }
+
+    fn packet_size(&self, underlay_mtu: u32) -> u32 {
+        match self {
             Self::Vxlan(options) => options.mtu.unwrap_or(underlay_mtu),
             Self::Udp { .. } => underlay_mtu,
-        };
-        wanted.saturating_sub(self.overhead())
+        }
     }
 
     /// The UDP port every node listens on.
@@ -450,6 +460,11 @@ mod tests {
             .backend
         };
         assert_eq!(vxlan("").tunnel_mtu(1500), 1450);
+        assert_eq!(
+            vxlan("").path_mtu(1500, "192.168.77.2".parse().unwrap()),
+            1450
+        );
+        assert_eq!(vxlan("").path_mtu(1500, "fd77::2".parse().unwrap()), 1430);
         assert_eq!(vxlan(r#","MTU":1300"#).tunnel_mtu(1500), 1250);
     }
 }

@@ -120,7 +120,8 @@ fn boot(
 
     let sink = EngineSink {
         engine: Arc::clone(&engine),
-        port: plan.network.backend.port(),
+        backend: plan.network.backend.clone(),
+        underlay_mtu: plan.external.mtu,
         own: plan.lease.key.subnets().collect(),
     };
     let sync = Sync::new(plan.screen(), sink);

@@ -1,5 +1,6 @@
 //! Hands control's peers to the engine as its table.
 
+use control::network::Backend;
 use control::sink::{Peer, PeerForm, TableSink};
 use engine::{Engine, Mac, Route, SubnetTable};
 use ipnet::IpNet;
@@ -9,8 +10,10 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct EngineSink {
     pub(crate) engine: Arc<Engine>,
-    /// Every peer listens where we do.
-    pub(crate) port: u16,
+    /// Every peer uses the backend we do, its port included.
+    pub(crate) backend: Backend,
+    /// Largest packet of the interface to them.
+    pub(crate) underlay_mtu: u32,
     /// Our own subnets.
     pub(crate) own: Vec<IpNet>,
 }
@@ -29,13 +32,14 @@ impl EngineSink {
             PeerForm::Udp => engine::PeerForm::Udp,
             PeerForm::Vxlan(mac) => engine::PeerForm::Vxlan { mac: Mac(mac.0) },
         };
+        let mtu = self.backend.path_mtu(self.underlay_mtu, peer.endpoint);
         Route {
             subnet: peer.subnet,
             peer: engine::Peer {
                 address: peer.endpoint,
-                port: self.port,
+                port: self.backend.port(),
                 form,
-                mtu: None,
+                mtu: u16::try_from(mtu).ok(),
             },
         }
     }
