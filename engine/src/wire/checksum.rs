@@ -1,17 +1,18 @@
 //! The internet checksum (RFC 1071), fast enough to look at every payload byte once.
 //!
-//! Sums are kept in native byte order: the one's complement sum does not care, and swapping once at the end is
-//! cheaper than swapping every word. Short inputs (headers) are added eight bytes at a time with the carry put
-//! back; long ones as 32-bit words into sixteen 64-bit lanes, a shape the compiler turns into vector code. The
-//! same loop is compiled a second time for AVX2, which doubles its speed, and chosen at run time.
+//! Sums are kept in native byte order: the one's complement sum does not care, and swapping once at
+//! the end is cheaper than swapping every word. Short inputs (headers) are added eight bytes at a
+//! time with the carry put back; long ones as 32-bit words into sixteen 64-bit lanes, a shape the
+//! compiler turns into vector code. The same loop is compiled a second time for AVX2, which doubles
+//! its speed, and chosen at run time.
 
 use super::{Family, be16};
 
 /// Bytes from which the vector loop beats the carry chain.
 const WIDE_FROM: usize = 128;
 
-/// An unfinished one's complement sum. Sums of pieces may be added in any order, as long as every piece but the
-/// last has even length.
+/// An unfinished one's complement sum. Sums of pieces may be added in any order, as long as every
+/// piece but the last has even length.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
 
@@ -25,7 +26,8 @@ impl Sum {
         })
     }
 
-    /// The addresses, protocol and length every TCP and UDP checksum covers besides the segment itself.
+    /// The addresses, protocol and length every TCP and UDP checksum covers besides the segment
+    /// itself.
     pub fn pseudo_header(packet: &[u8], family: Family, protocol: u8, l4_len: usize) -> Self {
         let addresses = match family {
             Family::V4 => sum_narrow(&packet[12..20]),
@@ -51,7 +53,8 @@ impl Sum {
         Self(self.0 + u64::from(value.to_be()))
     }
 
-    /// The sum in 16 bits, not complemented: what a checksum field holds while the rest is left to be added.
+    /// The sum in 16 bits, not complemented: what a checksum field holds while the rest is left to
+    /// be added.
     pub fn fold(self) -> u16 {
         let sum = fold_once(fold_once(self.0));
         let sum = (sum & 0xffff) + (sum >> 16);
@@ -70,13 +73,14 @@ impl Sum {
     }
 }
 
-/// RFC 768: a UDP checksum that comes out as zero is sent as its other representation, for zero means "none".
+/// RFC 768: a UDP checksum that comes out as zero is sent as its other representation, for zero
+/// means "none".
 pub fn nonzero(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }
 
-/// The checksum `field` after one 16-bit word it covers changed from `old` to `new` (RFC 1624, equation 3).
-/// Leaves a wrong checksum wrong.
+/// The checksum `field` after one 16-bit word it covers changed from `old` to `new` (RFC 1624,
+/// equation 3). Leaves a wrong checksum wrong.
 pub fn patched(field: u16, old: u16, new: u16) -> u16 {
     let sum = u32::from(!field) + u32::from(!old) + u32::from(new);
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -155,8 +159,8 @@ fn sum_avx2(bytes: &[u8]) -> u64 {
 )]
 fn sum_wide(bytes: &[u8]) -> u64 {
     if is_x86_feature_detected!("avx2") {
-        // SAFETY: the only condition of a `target_feature` function is that the processor has the feature; the
-        // line above has just asked it.
+        // SAFETY: the only condition of a `target_feature` function is that the processor has the
+        // feature; the line above has just asked it.
         return unsafe { sum_avx2(bytes) };
     }
     sum_lanes(bytes)
@@ -186,7 +190,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_length_and_alignment_agrees_with_the_rfc(bytes in prop::collection::vec(any::<u8>(), 0..3000), skip in 0usize..9) {
+        fn every_length_and_alignment_agrees_with_the_rfc(
+            bytes in prop::collection::vec(any::<u8>(), 0..3000),
+            skip in 0usize..9,
+        ) {
             let bytes = &bytes[skip.min(bytes.len())..];
             prop_assert_eq!(Sum::of(bytes).fold(), reference(bytes));
             prop_assert_eq!(Sum(sum_lanes(bytes)).fold(), reference(bytes));
@@ -194,13 +201,20 @@ mod tests {
         }
 
         #[test]
-        fn pieces_add_up(bytes in prop::collection::vec(any::<u8>(), 2..3000), cut in any::<prop::sample::Index>()) {
+        fn pieces_add_up(
+            bytes in prop::collection::vec(any::<u8>(), 2..3000),
+            cut in any::<prop::sample::Index>(),
+        ) {
             let (a, b) = bytes.split_at(cut.index(bytes.len()) & !1);
             prop_assert_eq!(Sum::of(b).plus(Sum::of(a)).fold(), reference(&bytes));
         }
 
         #[test]
-        fn a_patched_checksum_is_the_recomputed_one(mut bytes in prop::collection::vec(any::<u8>(), 20), at in 0usize..9, new: u16) {
+        fn a_patched_checksum_is_the_recomputed_one(
+            mut bytes in prop::collection::vec(any::<u8>(), 20),
+            at in 0usize..9,
+            new: u16,
+        ) {
             bytes[0] |= 0x40; // a header is never all zero
             super::super::put16(&mut bytes, 18, 0);
             let field = Sum::of(&bytes).checksum();

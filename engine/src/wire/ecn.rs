@@ -9,13 +9,14 @@ pub const ECT_0: u8 = 2;
 /// Congestion was met.
 pub const CE: u8 = 3;
 
-/// The mark of the outer header for a packet marked `inner`: the same, but a new tunnel starts without congestion.
+/// The mark of the outer header for a packet marked `inner`: the same, but a new tunnel starts
+/// without congestion.
 pub fn outer_for(inner: u8) -> u8 {
     if inner == CE { ECT_0 } else { inner }
 }
 
-/// The inner mark after leaving the tunnel, or `None` where the packet has to be dropped: the underlay met
-/// congestion and the sender could never hear of it.
+/// The inner mark after leaving the tunnel, or `None` where the packet has to be dropped: the
+/// underlay met congestion and the sender could never hear of it.
 pub fn merge(outer: u8, inner: u8) -> Option<u8> {
     match (outer, inner) {
         (CE, NOT_ECT) => None,

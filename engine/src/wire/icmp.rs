@@ -45,8 +45,8 @@ impl Answer {
     }
 }
 
-/// Whether an answer about this packet is allowed at all: never about errors, groups, later fragments, or to
-/// somebody who cannot be one sender.
+/// Whether an answer about this packet is allowed at all: never about errors, groups, later
+/// fragments, or to somebody who cannot be one sender.
 pub fn may_answer(packet: &[u8], info: &IpInfo) -> bool {
     info.fragment != Fragment::Later
         && !is_error(packet, info)
@@ -72,8 +72,9 @@ fn is_unicast(address: IpAddr) -> bool {
     !group && !address.is_unspecified() && !address.is_loopback()
 }
 
-/// Writes the answer about `packet`, to its source, quoting as much of it as is allowed and as `out` has room
-/// for; answers its length. `None` if the families do not match or `out` cannot hold the headers.
+/// Writes the answer about `packet`, to its source, quoting as much of it as is allowed and as
+/// `out` has room for; answers its length. `None` if the families do not match or `out` cannot hold
+/// the headers.
 pub fn build(
     out: &mut [u8],
     from: IpAddr,

@@ -131,8 +131,9 @@ fn fragment(offset: u16, more: bool) -> Fragment {
     }
 }
 
-/// Walks the extension headers up to the transport header. A chain that is cut short or too long ends at the
-/// header it cannot pass, whose number then stands for the protocol: nobody will look for ports behind it.
+/// Walks the extension headers up to the transport header. A chain that is cut short or too long
+/// ends at the header it cannot pass, whose number then stands for the protocol: nobody will look
+/// for ports behind it.
 fn skip_extensions(packet: &[u8], first: u8) -> (u8, usize, Fragment) {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
@@ -229,8 +230,8 @@ pub fn set_ecn(bytes: &mut [u8], info: &IpInfo, ecn: u8) {
     }
 }
 
-/// A number all packets of a flow share. Ports count only where every packet of the flow shows them, so all
-/// fragments, the first one included, go by addresses and protocol alone.
+/// A number all packets of a flow share. Ports count only where every packet of the flow shows
+/// them, so all fragments, the first one included, go by addresses and protocol alone.
 pub fn flow_hash(bytes: &[u8], info: &IpInfo) -> u32 {
     let ports = if has_ports(info) {
         be32(bytes, info.header_len)

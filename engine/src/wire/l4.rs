@@ -105,7 +105,8 @@ pub struct L4 {
 }
 
 impl L4 {
-    /// Finds the transport header of `packet`; `None` if it is neither TCP nor UDP, a fragment, or cut short.
+    /// Finds the transport header of `packet`; `None` if it is neither TCP nor UDP, a fragment, or
+    /// cut short.
     pub fn parse(packet: &[u8], info: &IpInfo) -> Option<Self> {
         if info.fragment != Fragment::None {
             return None;

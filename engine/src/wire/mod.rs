@@ -1,9 +1,12 @@
-//! The pure half of the engine: bytes in, decisions and bytes out; no descriptors, no clock, no allocation per packet.
+//! The pure half of the engine: bytes in, decisions and bytes out; no descriptors, no clock, no
+//! allocation per packet.
 //!
-//! Reading order: [`ip`] looks at a packet, [`split`] takes super-packets from the TUN apart, [`merge`] builds
-//! them for the TUN, [`vxlan`] and [`ecn`] are the tunnel, [`icmp`] answers what cannot be carried.
+//! Reading order: [`ip`] looks at a packet, [`split`] takes super-packets from the TUN apart,
+//! [`merge`] builds them for the TUN, [`vxlan`] and [`ecn`] are the tunnel, [`icmp`] answers what
+//! cannot be carried.
 //!
-//! Every length is checked once, by a parser of this module; what works on parsed packets relies on that.
+//! Every length is checked once, by a parser of this module; what works on parsed packets relies on
+//! that.
 
 pub mod checksum;
 pub mod ecn;
@@ -57,7 +60,8 @@ impl fmt::Display for Mac {
     }
 }
 
-/// Bytes `start..start + len` of a slot of the current batch, or of the header slab of whoever made it.
+/// Bytes `start..start + len` of a slot of the current batch, or of the header slab of whoever made
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
     /// Position of the frame in the batch, or [`Piece::HEADERS`].

@@ -1,8 +1,9 @@
 //! Takes a TUN super-packet apart: one fresh header per segment, payload by reference.
 //!
-//! Nothing of the virtio header is believed but the type and the segment size: `hdr_len` is a hint that is often
-//! wrong, and the checksum offsets are looked up again in the packet itself. What the segments have in common is
-//! summed once, so that a segment costs a header copy, its few own fields and one pass over its payload.
+//! Nothing of the virtio header is believed but the type and the segment size: `hdr_len` is a hint
+//! that is often wrong, and the checksum offsets are looked up again in the packet itself. What the
+//! segments have in common is summed once, so that a segment costs a header copy, its few own
+//! fields and one pass over its payload.
 
 use super::checksum::{Sum, nonzero};
 use super::ip::IpInfo;
@@ -92,9 +93,9 @@ impl Splitter {
         self.l4.payload + self.segment_size.min(self.l4.payload_len())
     }
 
-    /// Writes the headers of segment `i`, complete with checksums, to the first [`Self::header_len`] bytes of
-    /// `out`; answers which bytes of `packet` are its payload. `i` is below [`Self::segments`] and `packet` the
-    /// one given to [`Self::new`].
+    /// Writes the headers of segment `i`, complete with checksums, to the first
+    /// [`Self::header_len`] bytes of `out`; answers which bytes of `packet` are its payload. `i` is
+    /// below [`Self::segments`] and `packet` the one given to [`Self::new`].
     pub fn write_header(&self, packet: &[u8], i: usize, out: &mut [u8]) -> Range<usize> {
         let start = self.l4.payload + i * self.segment_size;
         let payload = start..(start + self.segment_size).min(self.l4.end);
@@ -199,8 +200,9 @@ pub fn packets_in(packet: &[u8], hdr: &VirtioNetHdr) -> usize {
     Splitter::new(packet, hdr).map_or(1, |splitter| splitter.segments())
 }
 
-/// Finishes the one checksum of an ordinary packet the kernel left to us; nothing to do without the flag.
-/// Any protocol: the field holds the sum of what lies in front of `csum_start`, the rest is added here.
+/// Finishes the one checksum of an ordinary packet the kernel left to us; nothing to do without the
+/// flag. Any protocol: the field holds the sum of what lies in front of `csum_start`, the rest is
+/// added here.
 pub fn finish_checksum(packet: &mut [u8], hdr: &VirtioNetHdr) -> Result<(), BadOffload> {
     if !hdr.needs_csum() {
         return Ok(());
@@ -210,7 +212,8 @@ pub fn finish_checksum(packet: &mut [u8], hdr: &VirtioNetHdr) -> Result<(), BadO
     if field + 2 > packet.len() {
         return Err(BadOffload::Checksum);
     }
-    // As the kernel does it for every protocol: zero is never sent, for UDP would take it as "none".
+    // As the kernel does it for every protocol: zero is never sent, for UDP would take it as
+    // "none".
     let checksum = nonzero(Sum::of(&packet[start..]).checksum());
     put16(packet, field, checksum);
     Ok(())

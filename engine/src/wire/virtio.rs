@@ -1,13 +1,15 @@
 //! The ten bytes that precede every packet of a TUN opened with IFF_VNET_HDR.
 
-/// What the kernel and we tell each other about a packet's checksum and segmentation (native byte order on the wire).
+/// What the kernel and we tell each other about a packet's checksum and segmentation (native byte
+/// order on the wire).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VirtioNetHdr {
     /// [`Self::NEEDS_CSUM`], [`Self::DATA_VALID`].
     pub flags: u8,
     /// One of the `GSO_` types, perhaps with [`Self::ECN`] on top; see [`Self::gso`].
     pub gso_type: u8,
-    /// A hint only: for forwarded packets the kernel fills in the linear length, not the header length.
+    /// A hint only: for forwarded packets the kernel fills in the linear length, not the header
+    /// length.
     pub hdr_len: u16,
     /// Payload bytes per segment.
     pub gso_size: u16,

@@ -1,7 +1,8 @@
 //! VXLAN with its inner Ethernet header: what a datagram must look like to be ours.
 //!
-//! As strict as the kernel's endpoint (no unknown flag, no reserved bit), and a little stricter where the kernel
-//! would hand a frame to a bridge that is not here: only IP, only to our address, never from a group.
+//! As strict as the kernel's endpoint (no unknown flag, no reserved bit), and a little stricter
+//! where the kernel would hand a frame to a bridge that is not here: only IP, only to our address,
+//! never from a group.
 
 use super::{Family, Mac};
 

@@ -1,12 +1,14 @@
-//! The kernel as referee: a network namespace per test thread, TUN devices in it, and packets to try.
+//! The kernel as referee: a network namespace per test thread, TUN devices in it, and packets to
+//! try.
 //!
-//! Needs root, for namespaces and devices. The namespace belongs to the thread alone and vanishes with it, devices
-//! and all; nothing outside is touched.
+//! Needs root, for namespaces and devices. The namespace belongs to the thread alone and vanishes
+//! with it, devices and all; nothing outside is touched.
 #![allow(
     dead_code,
     reason = "included by several tests, each of which needs a part of it"
 )]
 
+pub(crate) mod merged;
 pub(crate) mod packet;
 pub(crate) mod raw;
 pub(crate) mod train;
@@ -17,7 +19,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::process::Command;
 
-/// A seed, from `ORACLE_SEED` if that is set, and always printed: with it a failure can be repeated.
+/// A seed, from `ORACLE_SEED` if that is set, and always printed: with it a failure can be
+/// repeated.
 pub(crate) fn seeded() -> Random {
     let chosen = std::env::var("ORACLE_SEED").ok();
     let seed = match chosen {
@@ -48,7 +51,8 @@ pub(crate) fn run(script: &str) {
     );
 }
 
-/// Gives a device the addresses of a side: packets are sent from hosts of side 1 to hosts of side 2.
+/// Gives a device the addresses of a side: packets are sent from hosts of side 1 to hosts of side
+/// 2.
 pub(crate) fn attach(device: &str, side: u8) {
     run(&format!(
         "sysctl -q -w net.ipv4.conf.{device}.rp_filter=0 net.ipv6.conf.{device}.accept_ra=0

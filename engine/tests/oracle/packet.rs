@@ -1,4 +1,5 @@
-//! Packets as the tests describe them, and the RFCs' arithmetic done the slow way: nothing here is shared with the engine.
+//! Packets as the tests describe them, and the RFCs' arithmetic done the slow way: nothing here is
+//! shared with the engine.
 #![allow(
     dead_code,
     reason = "included by several tests, each of which needs a part of it"
@@ -48,6 +49,8 @@ pub(crate) mod flag {
     pub(crate) const CWR: u8 = 0x80;
 }
 
+const DESTINATION_OPTIONS: u8 = 60;
+
 /// What stands in the checksum field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
@@ -59,7 +62,8 @@ pub(crate) enum Check {
     Zero,
     /// The pseudo-header sum: somebody was to add the rest.
     Unfinished,
-    /// The right checksum as it is when the kernel finishes an unfinished one: never zero, whatever the protocol.
+    /// The right checksum as it is when the kernel finishes an unfinished one: never zero, whatever
+    /// the protocol.
     Finished,
 }
 
@@ -76,7 +80,9 @@ pub(crate) struct Sketch {
     pub(crate) id: u16,
     pub(crate) df: bool,
     pub(crate) flow_label: u32,
-    /// IPv4 options, a multiple of four bytes.
+    /// Bytes between the IP header and the next: IPv4 options (a multiple of four, 1 is "no
+    /// operation") or one IPv6 destination-options header (a multiple of eight; the first two bytes
+    /// are filled in, 0 is padding).
     pub(crate) ip_options: Vec<u8>,
     pub(crate) seq: u32,
     pub(crate) ack: u32,
@@ -119,11 +125,7 @@ impl Sketch {
     }
 
     pub(crate) fn ip_len(&self) -> usize {
-        if self.v6 {
-            40
-        } else {
-            20 + self.ip_options.len()
-        }
+        self.ip_options.len() + if self.v6 { 40 } else { 20 }
     }
 
     pub(crate) fn l4_len(&self) -> usize {
@@ -166,8 +168,17 @@ impl Sketch {
                 .to_be_bytes()
                 .to_vec();
             bytes.extend(((len - 40) as u16).to_be_bytes());
-            bytes.extend([self.protocol(), self.ttl]);
+            let mut options = self.ip_options.clone();
+            let next = match options.first_chunk_mut::<2>() {
+                Some(front) => {
+                    *front = [self.protocol(), (self.ip_options.len() / 8 - 1) as u8];
+                    DESTINATION_OPTIONS
+                }
+                None => self.protocol(),
+            };
+            bytes.extend([next, self.ttl]);
             bytes.extend(self.addresses());
+            bytes.extend(options);
             return bytes;
         }
         let mut bytes = vec![0x40 | (self.ip_len() / 4) as u8, self.tos];
@@ -234,7 +245,8 @@ impl Sketch {
         }
     }
 
-    /// The virtio header of this packet as a super-packet, or of one whose checksum is unfinished if `gso_size` is zero.
+    /// The virtio header of this packet as a super-packet, or of one whose checksum is unfinished
+    /// if `gso_size` is zero.
     pub(crate) fn virtio(&self, gso_size: u16, hdr_len: u16) -> [u8; 10] {
         let kind = match (gso_size, self.tcp, self.v6) {
             (0, ..) => 0,
@@ -293,6 +305,17 @@ pub(crate) fn sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
+/// Where the transport header begins, and its protocol.
+pub(crate) fn transport(packet: &[u8]) -> (usize, u8) {
+    if packet[0] >> 4 == 4 {
+        return (usize::from(packet[0] & 15) * 4, packet[9]);
+    }
+    match packet[6] {
+        DESTINATION_OPTIONS => (48 + 8 * usize::from(packet[41]), packet[40]),
+        protocol => (40, protocol),
+    }
+}
+
 /// The packet a router passes on.
 pub(crate) fn after_one_hop(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
@@ -308,7 +331,8 @@ pub(crate) fn after_one_hop(packet: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// A super-packet of any kind: family, protocol, flags, options, marks and sizes at random. Returns its segment size too.
+/// A super-packet of any kind: family, protocol, flags, options, marks and sizes at random. Returns
+/// its segment size too.
 pub(crate) fn random_super_packet(
     random: &mut Random,
     payload_max: usize,

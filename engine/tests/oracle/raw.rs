@@ -33,7 +33,8 @@ pub(crate) fn tun_set_interface(file: &File, name: &str, flags: i32) -> io::Resu
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
-    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives until the call returns; the descriptor is open.
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives until the call returns; the
+    // descriptor is open.
     checked(i64::from(unsafe {
         libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request)
     }))
@@ -79,7 +80,8 @@ impl FrameSender {
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_ifindex = index;
         let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: the address is a sockaddr_ll of `len` bytes and lives during the call; the socket is open.
+        // SAFETY: the address is a sockaddr_ll of `len` bytes and lives during the call; the socket
+        // is open.
         checked(i64::from(unsafe {
             libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len)
         }))?;

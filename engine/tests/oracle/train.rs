@@ -1,4 +1,5 @@
-//! Trains of packets as a receiver meets them: a few flows, mostly in step, with every kind of irregularity.
+//! Trains of packets as a receiver meets them: a few flows, mostly in step, with every kind of
+//! irregularity.
 #![allow(
     dead_code,
     reason = "included by several tests, each of which needs a part of it"
@@ -81,13 +82,7 @@ fn disturb(random: &mut Random, packet: &mut Sketch) {
         }
         14 => packet.check = Check::Wrong,
         15 => packet.payload.push(9),
-        _ => {
-            packet.ip_options = if packet.v6 {
-                Vec::new()
-            } else {
-                vec![1, 1, 1, 0]
-            }
-        }
+        _ => packet.ip_options = vec![1; 8],
     }
 }
 

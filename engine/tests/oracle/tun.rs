@@ -62,7 +62,8 @@ impl Tun {
         written.map(|_| ())
     }
 
-    /// The next packet from side 1 to side 2, if one is there: virtio header (zeroes where there is none) and bytes.
+    /// The next packet from side 1 to side 2, if one is there: virtio header (zeroes where there is
+    /// none) and bytes.
     pub(crate) fn try_read(&mut self) -> Option<([u8; VIRTIO_LEN], &[u8])> {
         let skip = if self.virtio { VIRTIO_LEN } else { 0 };
         loop {

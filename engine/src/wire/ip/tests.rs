@@ -190,7 +190,13 @@ fn a_wrong_header_checksum_is_noticed() {
 
 proptest! {
     #[test]
-    fn a_lowered_hop_count_is_what_a_router_writes(v6: bool, tos: u8, ttl in 2u8.., id: u16, options in 0usize..11) {
+    fn a_lowered_hop_count_is_what_a_router_writes(
+        v6: bool,
+        tos: u8,
+        ttl in 2u8..,
+        id: u16,
+        options in 0usize..11,
+    ) {
         let ip_options = if v6 { Vec::new() } else { vec![1; options * 4] };
         let mut packet = Sketch { tos, ttl, id, ip_options, ..Sketch::new(v6, true, 9) }.build();
         let expected = after_one_hop(&packet);
@@ -200,7 +206,13 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_mark_is_what_the_sender_would_have_written(v6: bool, tos: u8, id: u16, flow_label in 0u32..0x10_0000, ecn in 0u8..4) {
+    fn a_changed_mark_is_what_the_sender_would_have_written(
+        v6: bool,
+        tos: u8,
+        id: u16,
+        flow_label in 0u32..0x10_0000,
+        ecn in 0u8..4,
+    ) {
         let sketch = Sketch { tos, id, flow_label, ..Sketch::new(v6, true, 9) };
         let mut packet = sketch.build();
         let info = IpInfo::parse(&packet).unwrap();
@@ -210,7 +222,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_parsing_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), four: bool) {
+    fn no_bytes_make_parsing_panic(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+        four: bool,
+    ) {
         if let Some(first) = bytes.first_mut() {
             *first = if four { 0x40 | *first & 15 } else { 0x60 };
         }

@@ -1,5 +1,5 @@
-//! Which packets may be merged at all, and what two of them must share: the kernel's GRO rules, and stricter
-//! wherever segmenting the result again would not give the same bytes back.
+//! Which packets may be merged at all, and what two of them must share: the kernel's GRO rules, and
+//! stricter wherever segmenting the result again would not give the same bytes back.
 
 use crate::wire::checksum::Sum;
 use crate::wire::ip::{IpInfo, stir};
@@ -59,8 +59,8 @@ impl FlowKey {
     }
 }
 
-/// What all packets of a super-packet have in common apart from their flow, packed for one comparison.
-/// TCP options are compared where they lie.
+/// What all packets of a super-packet have in common apart from their flow, packed for one
+/// comparison. TCP options are compared where they lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Version, header length, TOS or traffic class and flow label, DF, hops.
@@ -118,7 +118,8 @@ impl Candidate {
 
     fn with_tcp(self, header: &[u8]) -> Option<Self> {
         let flags = header[tcp::FLAGS];
-        // The kernel only ever writes zero where both zeros are right; the other one would not come back.
+        // The kernel only ever writes zero where both zeros are right; the other one would not come
+        // back.
         if flags & !(flag::ACK | flag::PSH) != 0 || be16(header, tcp::CHECKSUM) == 0xffff {
             return None;
         }
@@ -140,8 +141,8 @@ impl Candidate {
     }
 }
 
-/// The common part of the IP header and the identification; `None` for an IPv4 header that would not come back
-/// as it is: wrong checksum, reserved bit, the odd representation of zero.
+/// The common part of the IP header and the identification; `None` for an IPv4 header that would
+/// not come back as it is: wrong checksum, reserved bit, the odd representation of zero.
 fn ip_part(packet: &[u8], info: &IpInfo) -> Option<(u64, u16)> {
     if info.family == Family::V6 {
         return Some((u64::from(be32(packet, 0)) << 8 | u64::from(packet[7]), 0));

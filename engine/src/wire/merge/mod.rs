@@ -1,18 +1,20 @@
 //! Builds super-packets for the TUN out of consecutive inner packets of one flow.
 //!
-//! A write to the TUN costs the same for 64 bytes and for 64 KB, so this is where the speed of the inbound side
-//! is made. Up to sixteen flows are open at a time; a flow is written when a packet closes it (shorter, PSH,
-//! full), when a packet of the same flow cannot join (it goes after what was before it), when a seventeenth flow
-//! shows up, and at the latest when the batch ends: merging never waits for anything.
+//! A write to the TUN costs the same for 64 bytes and for 64 KB, so this is where the speed of the
+//! inbound side is made. Up to sixteen flows are open at a time; a flow is written when a packet
+//! closes it (shorter, PSH, full), when a packet of the same flow cannot join (it goes after what
+//! was before it), when a seventeenth flow shows up, and at the latest when the batch ends: merging
+//! never waits for anything.
 //!
-//! What goes in is what comes out: the kernel cuts a super-packet into exactly the packets it was made of, byte
-//! for byte. Payload is never touched; the first packet's headers are rewritten where they lie and the payloads
-//! of the others follow by reference.
+//! What goes in is what comes out: the kernel cuts a super-packet into exactly the packets it was
+//! made of, byte for byte. Payload is never touched; the first packet's headers are rewritten where
+//! they lie and the payloads of the others follow by reference.
 //!
-//! A packet joins others only after its checksum was verified, because behind a super-packet nobody looks at it
-//! again. Packets that stay alone leave untouched and the kernel verifies them as always. The exception are
-//! unfinished checksums: a kernel peer behind a veth leaves inner checksums to hardware that does not exist, the
-//! field holds the pseudo-header sum, and the kernel (or we, without a virtio header) can finish it.
+//! A packet joins others only after its checksum was verified, because behind a super-packet nobody
+//! looks at it again. Packets that stay alone leave untouched and the kernel verifies them as
+//! always. The exception are unfinished checksums: a kernel peer behind a veth leaves inner
+//! checksums to hardware that does not exist, the field holds the pseudo-header sum, and the kernel
+//! (or we, without a virtio header) can finish it.
 
 mod candidate;
 mod flow;
@@ -46,8 +48,11 @@ pub struct MergeConfig {
     pub max_udp_segments: u16,
     /// MTU of the tunnel: longer packets with an unfinished checksum were never segmented.
     pub mtu: usize,
-    /// Also merge unfragmentable IPv4 packets that all carry the same identification. Cut apart again they are
-    /// numbered n, n + 1, ...: nobody may care (RFC 6864), but it is the one field that would not come back.
+    /// Also merge unfragmentable IPv4 datagrams that all carry the same identification, as UDP
+    /// sockets without a fixed peer send them. Cut apart again they are numbered n, n + 1, ...:
+    /// nobody may care (RFC 6864) and the kernel's GRO does the same, but it is the one field that
+    /// does not come back. TCP with constant identifications is never merged: the kernel keeps
+    /// those, and a TUN has no way to say so.
     pub constant_ids: bool,
 }
 
@@ -84,8 +89,9 @@ impl Merger {
         }
     }
 
-    /// Takes the next packet of the batch. `packet` lies in `frames`, `info` is what [`IpInfo::parse`] said about
-    /// its bytes, `peer` tells which node sent it. Frames stay as they are until [`Self::clear`].
+    /// Takes the next packet of the batch. `packet` lies in `frames`, `info` is what
+    /// [`IpInfo::parse`] said about its bytes, `peer` tells which node sent it. Frames stay as they
+    /// are until [`Self::clear`].
     pub fn push<S: Slot>(
         &mut self,
         frames: &mut [S],
@@ -93,37 +99,37 @@ impl Merger {
         info: &IpInfo,
         peer: u32,
     ) -> Result<(), DropWhy> {
-        let packet = Piece {
+        let piece = Piece {
             len: info.total_len as u32,
             ..packet
         };
-        let bytes = packet.of(frames[usize::from(packet.slot)].whole());
+        let bytes = piece.of(frames[usize::from(piece.slot)].whole());
         let Some(l4) = L4::parse(bytes, info) else {
+            let fragment_of = FlowKey::of_fragment(bytes, info, peer);
             if info.fragment != Fragment::None {
-                let key = FlowKey::of_fragment(bytes, info, peer);
-                self.finish_flows(frames, |flow| flow.first.key.is_between_same_hosts(&key));
+                self.finish_between_hosts(frames, &fragment_of);
             }
-            self.writes.push(VirtioNetHdr::default(), 1, packet);
+            self.writes.push(VirtioNetHdr::default(), 1, piece);
             return Ok(());
         };
         let pseudo = l4.pseudo_header(bytes);
         let unfinished = l4.checksum_field(bytes) == pseudo.fold();
         let arrival = Arrival {
             key: FlowKey::of_flow(bytes, info, peer),
-            piece: packet,
+            piece,
             l4,
             unfinished,
         };
-        if unfinished && info.total_len > self.config.mtu {
-            self.finish_flows(frames, |flow| flow.first.key == arrival.key);
-            return self.write_unsegmented(frames, &arrival);
-        }
         let verified = || unfinished || pseudo.plus(Sum::of(&bytes[l4.start..])).verifies();
         let mergeable = || Candidate::of(bytes, info, &l4).filter(|_| verified());
+        if unfinished && info.total_len > self.config.mtu {
+            self.finish_flow(frames, &arrival.key);
+            return self.write_unsegmented(frames, &arrival);
+        }
         match self.merges(l4.transport).then(mergeable).flatten() {
             Some(candidate) => self.join(frames, &arrival, &candidate),
             None => {
-                self.finish_flows(frames, |flow| flow.first.key == arrival.key);
+                self.finish_flow(frames, &arrival.key);
                 self.write_single(frames, &arrival);
             }
         }
@@ -222,7 +228,8 @@ impl Merger {
         let Some(flow) = &self.flows[place] else {
             return false;
         };
-        flow.continues_with(candidate, self.config.constant_ids)
+        let constant_ids = self.config.constant_ids && arrival.l4.transport == Transport::Udp;
+        flow.continues_with(candidate, constant_ids)
             && options(frames, &flow.first) == options(frames, arrival)
     }
 
@@ -244,10 +251,18 @@ impl Merger {
         }
     }
 
-    /// Writes the flows `which` chooses: what comes now must not overtake them.
-    fn finish_flows<S: Slot>(&mut self, frames: &mut [S], which: impl Fn(&Flow) -> bool) {
+    /// Writes a flow because a packet of it comes that cannot join and must not overtake it.
+    fn finish_flow<S: Slot>(&mut self, frames: &mut [S], key: &FlowKey) {
+        if let Some(place) = self.find(key.digest(), key) {
+            self.finish(frames, place);
+        }
+    }
+
+    /// The same for a fragment, which may belong to any flow between its hosts.
+    fn finish_between_hosts<S: Slot>(&mut self, frames: &mut [S], fragment: &FlowKey) {
         for place in 0..FLOWS_MAX {
-            if self.flows[place].as_ref().is_some_and(&which) {
+            let open = self.flows[place].as_ref();
+            if open.is_some_and(|flow| flow.first.key.is_between_same_hosts(fragment)) {
                 self.finish(frames, place);
             }
         }
@@ -270,7 +285,8 @@ impl Merger {
             .extend(&self.tails[tails..tails + flow.count - 1]);
     }
 
-    /// A packet that stayed alone goes as it came, at most with its checksum left to be finished by the kernel.
+    /// A packet that stayed alone goes as it came, at most with its checksum left to be finished by
+    /// the kernel.
     fn write_single<S: Slot>(&mut self, frames: &mut [S], arrival: &Arrival) {
         let Arrival {
             piece,

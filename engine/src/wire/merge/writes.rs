@@ -65,7 +65,8 @@ impl Writes {
         }
     }
 
-    /// One write per segment: headers into the slab, payload by reference. `packet` is what `piece` names.
+    /// One write per segment: headers into the slab, payload by reference. `packet` is what `piece`
+    /// names.
     pub(super) fn push_segments(&mut self, packet: &[u8], piece: Piece, splitter: &Splitter) {
         let len = splitter.header_len();
         for i in 0..splitter.segments() {

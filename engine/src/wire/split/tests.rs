@@ -28,12 +28,17 @@ proptest! {
     #[test]
     fn segments_are_what_the_sender_would_have_sent(seed: u64) {
         let (sketch, gso_size) = random_super_packet(&mut Random(seed), 60_000, 100);
-        let expected: Vec<_> = sketch.segments(usize::from(gso_size)).iter().map(Sketch::build).collect();
+        let segments = sketch.segments(usize::from(gso_size));
+        let expected: Vec<_> = segments.iter().map(Sketch::build).collect();
         prop_assert_eq!(split(&unfinished(&sketch), &header(&sketch, gso_size)), expected);
     }
 
     #[test]
-    fn no_header_and_no_bytes_make_it_panic(seed: u64, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), virtio: [u8; 10]) {
+    fn no_header_and_no_bytes_make_it_panic(
+        seed: u64,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        virtio: [u8; 10],
+    ) {
         let (sketch, _) = random_super_packet(&mut Random(seed), 3000, 9);
         let mut packet = unfinished(&sketch);
         for (at, byte) in damage {

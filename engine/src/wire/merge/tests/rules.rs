@@ -219,16 +219,22 @@ fn a_super_packet_never_exceeds_what_a_header_can_say() {
     });
 }
 
-#[test]
-fn constant_identifications_join_only_if_wanted_and_unfragmentable() {
-    let mut train = in_step(false, false, 100, 5);
+/// Unfragmentable packets in step but for their identification.
+fn constant_ids(is_tcp: bool) -> Vec<Sketch> {
+    let mut train = in_step(false, is_tcp, 100, 5);
     for packet in &mut train {
         packet.id = 0;
     }
+    train
+}
+
+#[test]
+fn constant_identifications_join_only_if_wanted_and_unfragmentable() {
     let wanted = MergeConfig {
         constant_ids: true,
         ..ALL
     };
+    let mut train = constant_ids(false);
     assert_eq!(counts(ALL, &train), [1; 5]);
     assert_eq!(counts(wanted, &train), [5]);
     train[3].id = 3;
@@ -237,6 +243,15 @@ fn constant_identifications_join_only_if_wanted_and_unfragmentable() {
         (packet.id, packet.df) = (0, false);
     }
     assert_eq!(counts(wanted, &train), [1; 5]);
+}
+
+#[test]
+fn constant_identifications_of_tcp_never_join() {
+    let wanted = MergeConfig {
+        constant_ids: true,
+        ..ALL
+    };
+    assert_eq!(counts(wanted, &constant_ids(true)), [1; 5]);
 }
 
 #[test]
