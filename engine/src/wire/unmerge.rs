@@ -1,7 +1,8 @@
 //! Takes a super-packet for the TUN apart again, when the kernel will not have it.
 //!
 //! The pieces of a merged write are still the packets it was made of: the first with its headers,
-//! which describe the whole, the others payload alone. Each packet gets a copy of the headers,
+//! which describe the whole, the others payload alone. (Of a frame that a peer left unsegmented,
+//! the one piece has to be cut every segment size first.) Each packet gets a copy of the headers,
 //! cut down to itself, with its checksum left for the kernel to finish.
 
 use super::checksum::{Sum, replace_word};
@@ -9,8 +10,9 @@ use super::l4::{Transport, flag, tcp, udp};
 use super::virtio::VirtioNetHdr;
 use super::{Family, be16, be32, put16, put32};
 
-/// The longest header of a packet that can be merged: IPv6 and TCP with all its options.
-pub const HEADER_MAX: usize = 100;
+/// The longest header of a packet that is merged (IPv6 and TCP with all its options), and of one
+/// that a peer left unsegmented (IPv4 and TCP with all options of both).
+pub const HEADER_MAX: usize = 120;
 
 /// One packet of a merged write.
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +78,12 @@ fn write_tcp(out: &mut [u8], part: Part) {
     if !part.last {
         out[tcp::FLAGS] &= !(flag::PSH | flag::FIN);
     }
+    if part.index > 0 {
+        out[tcp::FLAGS] &= !flag::CWR;
+    }
 }
 
 const _: () = assert!(
-    HEADER_MAX >= 40 + 60,
-    "an IPv6 header and the longest TCP header fit"
+    HEADER_MAX >= 60 + 60,
+    "the longest IPv4 header and the longest TCP header fit"
 );

@@ -1,5 +1,6 @@
 //! Merging: what joins, what does not, and that nothing is lost, changed or reordered on the way.
 
+mod refused;
 mod rules;
 
 use super::*;
