@@ -1,0 +1,173 @@
+//! What the sender is told when a packet cannot go on.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
+use benches::{Path, Profile, Side};
+
+use super::carry::{Crossing, assert_same, icmp_after};
+use super::inner::{DONT_FRAGMENT, IPV4_HEADER, Inner, UDP, UDP_CHECKSUM, checksum, pattern, udp};
+use super::setup::{up, versions};
+
+const UNREACHABLE: u8 = 3;
+const NET: u8 = 0;
+const PORT: u8 = 3;
+const FRAGMENTATION_NEEDED: u8 = 4;
+const TIME_EXCEEDED: u8 = 11;
+/// In the overlay network, leased by nobody.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 5, 250, 9);
+
+/// An ICMP message: who sent it, type, code and the word before the quoted packet.
+struct Message {
+    from: Ipv4Addr,
+    kind: (u8, u8),
+    word: u32,
+    quoted: Vec<u8>,
+}
+
+fn messages_after(path: &Path, provoke: impl FnOnce()) -> Vec<Message> {
+    let packets = icmp_after(path.lab().container(Side::A), provoke);
+    packets.iter().map(|packet| read(packet)).collect()
+}
+
+fn read(packet: &[u8]) -> Message {
+    let icmp = &packet[IPV4_HEADER..usize::from(u16::from_be_bytes([packet[2], packet[3]]))];
+    assert_eq!(
+        checksum(&packet[..IPV4_HEADER]),
+        0,
+        "header checksum of an answer"
+    );
+    assert_eq!(checksum(icmp), 0, "ICMP checksum of an answer");
+    Message {
+        from: Ipv4Addr::from(<[u8; 4]>::try_from(&packet[12..16]).unwrap()),
+        kind: (icmp[0], icmp[1]),
+        word: u32::from_be_bytes(icmp[4..8].try_into().unwrap()),
+        quoted: icmp[8..].to_vec(),
+    }
+}
+
+fn socket(path: &Path) -> UdpSocket {
+    let (container, address) = path.container(Side::A);
+    container.enter(|| UdpSocket::bind((address, 0))).unwrap()
+}
+
+fn nobody_is_unreachable(name: &str) {
+    let path = up(name, Profile::Offload);
+    let socket = socket(&path);
+    let messages = messages_after(&path, || drop(socket.send_to(b"anyone?", (NOBODY, 9))));
+    let answer = messages
+        .iter()
+        .find(|message| message.kind == (UNREACHABLE, NET));
+    let answer = answer.unwrap_or_else(|| panic!("no answer\n{}", path.logs()));
+    assert_eq!(
+        answer.quoted[16..20],
+        NOBODY.octets(),
+        "the packet in question is quoted"
+    );
+}
+
+versions! { nobody_is_unreachable:
+    a_container_learns_in_udp_form_that_nobody_has_an_address("udp");
+    a_container_learns_in_vxlan_form_that_nobody_has_an_address("vxlan");
+    a_container_learns_over_epoll_that_nobody_has_an_address("udp+io=epoll");
+    a_container_learns_over_io_uring_that_nobody_has_an_address("udp+io=uring-multishot");
+    a_container_learns_over_a_single_queue_that_nobody_has_an_address("udp+io=single-queue");
+}
+
+/// What traceroute does: the packet with one more hop to live each time, until the target answers.
+fn every_hop_answers(name: &str) {
+    let path = up(name, Profile::Offload);
+    let IpAddr::V4(target) = path.container(Side::B).1 else {
+        panic!("an IPv4 lab")
+    };
+    let socket = socket(&path);
+    let mut hops = Vec::new();
+    for ttl in 1..=8 {
+        socket.set_ttl(ttl).unwrap();
+        let messages = messages_after(&path, || drop(socket.send_to(b"trace", (target, 33_434))));
+        let message = messages
+            .first()
+            .unwrap_or_else(|| panic!("hop {ttl} is silent after {hops:?}\n{}", path.logs()));
+        hops.push(message.from);
+        if message.kind == (UNREACHABLE, PORT) {
+            break;
+        }
+        assert_eq!(message.kind, (TIME_EXCEEDED, 0), "hop {ttl} after {hops:?}");
+    }
+    assert_eq!(
+        hops[0],
+        path.subnet(Side::A).gateway(),
+        "the first hop is the node"
+    );
+    assert_eq!(
+        hops.last(),
+        Some(&target),
+        "the last one is the target: {hops:?}"
+    );
+    assert!(hops.len() >= 3, "both nodes are seen: {hops:?}");
+}
+
+versions! { every_hop_answers:
+    traceroute_sees_every_hop_in_udp_form("udp");
+    traceroute_sees_every_hop_in_vxlan_form("vxlan");
+    traceroute_sees_every_hop_with_kernel_vxlan("mixed-vxlan");
+    traceroute_sees_every_hop_without_offloads("udp+no-offload=all");
+}
+
+/// A container that believes in a larger MTU sends what does not fit the tunnel.
+fn the_tunnel_mtu_is_told(name: &str, device_mtu: u32) {
+    let path = up(name, Profile::Offload);
+    let (node, container) = (path.lab().node(Side::A), path.lab().container(Side::A));
+    node.ip("link set cni0 mtu 1600\nlink set pod0 mtu 1600")
+        .unwrap();
+    node.ip(&format!("link set flannel0 mtu {device_mtu}"))
+        .unwrap();
+    container.ip("link set eth0 mtu 1600").unwrap();
+    let crossing = Crossing::open(
+        path.lab(),
+        Side::BOTH.map(|side| path.subnet(side)),
+        Side::A,
+    );
+    let large = large_packet(&crossing, path.mtu() as usize + 1, DONT_FRAGMENT);
+    let messages = messages_after(&path, || crossing.send(&large));
+    let answer = messages
+        .iter()
+        .find(|message| message.kind == (UNREACHABLE, FRAGMENTATION_NEEDED));
+    let answer = answer.unwrap_or_else(|| panic!("no answer\n{}", path.logs()));
+    assert_eq!(answer.word & 0xffff, path.mtu(), "the MTU that fits");
+}
+
+fn large_packet(crossing: &Crossing, size: usize, fragment: u16) -> Inner {
+    let mut ip = crossing.ip(UDP);
+    ip.fragment = fragment;
+    ip.finished(udp((4400, 5400), &pattern(1, size - 28)), UDP_CHECKSUM)
+}
+
+versions! { the_tunnel_mtu_is_told:
+    the_device_refuses_what_does_not_fit_the_udp_form("udp", 1472);
+    the_device_refuses_what_does_not_fit_the_vxlan_form("vxlan", 1450);
+    the_daemon_refuses_what_does_not_fit_the_udp_form_when_its_device_takes_more("udp", 1600);
+    the_daemon_refuses_what_does_not_fit_the_vxlan_form_when_its_device_takes_more("vxlan", 1600);
+}
+
+/// As kernel VXLAN does, the daemon lets a smaller underlay cut its datagrams.
+fn a_shrunk_underlay_still_carries(name: &str) {
+    let path = up(name, Profile::Offload);
+    for side in Side::BOTH {
+        path.lab().node(side).ip("link set eth0 mtu 1400").unwrap();
+    }
+    let mut crossing = Crossing::open(
+        path.lab(),
+        Side::BOTH.map(|side| path.subnet(side)),
+        Side::A,
+    );
+    let packets =
+        [0, DONT_FRAGMENT].map(|fragment| large_packet(&crossing, path.mtu() as usize, fragment));
+    let sent: Vec<_> = packets.iter().map(|packet| packet.bytes.clone()).collect();
+    assert_same(&crossing.carry(&packets), &sent, name);
+}
+
+versions! { a_shrunk_underlay_still_carries:
+    large_packets_cross_a_shrunk_underlay_in_udp_form("udp");
+    large_packets_cross_a_shrunk_underlay_in_vxlan_form("vxlan");
+    large_packets_cross_a_shrunk_underlay_without_offloads("udp+no-offload=all");
+}
