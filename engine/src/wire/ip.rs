@@ -7,7 +7,8 @@ use etherparse::err::{ipv4, ipv6};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 use std::net::IpAddr;
 
-const V6_HEADER_LEN: usize = 40;
+/// Length of an IPv6 header without extensions.
+pub(super) const V6_HEADER_LEN: usize = 40;
 /// No honest packet carries more extension headers; a dishonest one shall not keep us busy.
 const EXTENSIONS_MAX: usize = 8;
 

@@ -6,12 +6,13 @@
 //! cut down to itself, with its checksum left for the kernel to finish.
 
 use super::checksum::{Sum, replace_word};
+use super::ip::V6_HEADER_LEN;
 use super::l4::{Transport, flag, tcp, udp};
 use super::virtio::VirtioNetHdr;
 use super::{Family, be16, be32, put16, put32};
 
-/// The longest header of a packet that is merged (IPv6 and TCP with all its options), and of one
-/// that a peer left unsegmented (IPv4 and TCP with all options of both).
+/// The longest header of a packet that can be taken apart: IPv4 and TCP with all options of both,
+/// or IPv6 with as many bytes of extensions as that leaves room for.
 pub const HEADER_MAX: usize = 120;
 
 /// One packet of a merged write.
@@ -46,7 +47,7 @@ pub fn write_header(
     } else {
         Transport::Tcp
     };
-    let family = write_lengths(out, start, len + part.len, part.index);
+    let family = write_lengths(out, len + part.len, part.index);
     match transport {
         Transport::Tcp => write_tcp(&mut out[start..], part),
         Transport::Udp => put16(out, start + udp::LEN, (udp::HEADER_LEN + part.len) as u16),
@@ -61,9 +62,10 @@ pub fn write_header(
     (single, len)
 }
 
-fn write_lengths(out: &mut [u8], l4_start: usize, total: usize, index: usize) -> Family {
+fn write_lengths(out: &mut [u8], total: usize, index: usize) -> Family {
     if out[0] >> 4 == 6 {
-        put16(out, 4, (total - l4_start) as u16);
+        // Extension headers are part of the payload.
+        put16(out, 4, (total - V6_HEADER_LEN) as u16);
         return Family::V6;
     }
     replace_word(out, 10, 2, total as u16);

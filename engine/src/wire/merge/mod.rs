@@ -26,6 +26,7 @@ use super::checksum::Sum;
 use super::ip::{Fragment, IpInfo};
 use super::l4::{L4, Transport, flag, tcp};
 use super::split::{Splitter, finish_checksum};
+use super::unmerge::HEADER_MAX;
 use super::virtio::VirtioNetHdr;
 use super::{Piece, Slot};
 use candidate::{Candidate, FlowKey};
@@ -321,7 +322,8 @@ impl Merger {
         }
         let packet = piece.of(frames[usize::from(piece.slot)].whole());
         let header = unsegmented_header(packet, l4, gso_size as u16);
-        if self.merges(Transport::Tcp) {
+        // A write must come apart again should the kernel refuse it.
+        if self.merges(Transport::Tcp) && l4.payload <= HEADER_MAX {
             self.writes
                 .push(header, l4.payload_len().div_ceil(gso_size), *piece);
         } else if let Ok(splitter) = Splitter::new(packet, &header) {

@@ -67,3 +67,31 @@ fn a_refused_unsegmented_frame_comes_apart_as_the_kernel_would_cut_it() {
         }
     }
 }
+
+#[test]
+fn extension_headers_stay_with_every_packet_of_a_refused_frame() {
+    // The payload length left them out, so that receivers saw packets cut short.
+    for extensions in [8, 24] {
+        let frame = Sketch {
+            ip_options: vec![0; extensions],
+            ..Sketch::new(true, true, 20_000)
+        };
+        for (header, packets, bytes) in merged(ALL, &[frame.with(Check::Unfinished)]) {
+            assert!(packets > 1);
+            comes_apart(&header, packets, bytes);
+        }
+    }
+}
+
+#[test]
+fn a_frame_whose_headers_are_too_long_to_come_apart_again_is_cut_at_once() {
+    // Taking it apart after a refusal indexed past the room for its headers.
+    let frame = Sketch {
+        ip_options: vec![0; 64],
+        options: vec![1; 40],
+        ..Sketch::new(true, true, 20_000)
+    };
+    let train = [frame.with(Check::Unfinished)];
+    assert!(frame.header_len() > HEADER_MAX);
+    assert!(counts(ALL, &train).iter().all(|packets| *packets == 1));
+}
