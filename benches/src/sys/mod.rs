@@ -9,8 +9,8 @@ mod tun;
 pub(crate) use mmsg::MessageBatch;
 pub(crate) use packet::{packet_socket, receive_framed, send_framed, set_vnet_header};
 pub(crate) use process::{
-    clock_ticks_per_second, enter_namespace, fine_timers, leave_for_new_namespace, start_inside,
-    terminate,
+    clock_ticks_per_second, enter_namespace, fine_timers, leave_for_new_namespace, pin_to,
+    start_inside, terminate,
 };
 pub(crate) use tun::open_tun;
 

@@ -45,6 +45,16 @@ pub(crate) fn fine_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) };
 }
 
+/// Keeps the calling thread on one processor; on a machine with fewer it stays where it may be.
+pub(crate) fn pin_to(processor: usize) {
+    // SAFETY: cpu_set_t is a C structure of integers, for which all zero is a valid value.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: CPU_SET writes one bit of `set`, and nothing for a number that is too large.
+    unsafe { libc::CPU_SET(processor, &mut set) };
+    // SAFETY: sched_setaffinity(2) reads `size_of_val(&set)` bytes of a live set; 0 is this thread.
+    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+}
+
 /// Sends SIGTERM to a child that has not been waited for yet, so the process id is still its own.
 pub(crate) fn terminate(child: &Child) -> io::Result<()> {
     // SAFETY: kill(2) takes two numbers; an unreaped child keeps its process id reserved.
