@@ -199,6 +199,7 @@ fn packet_readings(
     let [machine, daemons] = meter.per(outcome.received as f64 / 1e6);
     Ok(vec![
         reading(format_args!("pps{bytes}"), "kpps", outcome.rate() / 1e3),
+        reading(format_args!("pps{bytes}_loss"), "%", outcome.loss() * 100.0),
         reading(format_args!("pps{bytes}_cpu"), "µs/packet", machine),
         reading(format_args!("pps{bytes}_daemons"), "µs/packet", daemons),
     ])

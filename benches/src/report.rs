@@ -72,18 +72,18 @@ fn commit() -> Option<String> {
 pub struct Report {
     /// Where it was measured.
     pub machine: Machine,
-    /// The path the others are compared with.
-    pub reference: String,
+    /// The paths the others are compared with.
+    pub references: Vec<String>,
     /// Every number.
     pub records: Vec<Record>,
 }
 
 impl Report {
-    /// An empty report that compares with `reference`.
-    pub fn new(reference: &str) -> Self {
+    /// An empty report that compares with `references`.
+    pub fn new(references: &[String]) -> Self {
         Self {
             machine: Machine::here(),
-            reference: reference.to_owned(),
+            references: references.to_vec(),
             records: Vec::new(),
         }
     }
@@ -115,11 +115,15 @@ impl Report {
         out
     }
 
-    /// One table per profile: medians, and in brackets the ratio to the reference path.
+    /// One table per profile: medians, and in brackets the ratios to the reference paths.
     pub fn markdown(&self) -> String {
-        let mut out = String::new();
+        let mut out = format!(
+            "Medians; in brackets the median ratios to {}.\n",
+            self.references.join(" and ")
+        );
         for profile in self.distinct(|record| &record.profile) {
-            let metrics = self.distinct_in(&profile, |record| &record.reading.name);
+            let mut metrics = self.distinct_in(&profile, |record| &record.reading.name);
+            metrics.retain(|metric| !is_detail(metric));
             let _ = writeln!(
                 out,
                 "\n### {profile}\n\n| path | {} |",
@@ -137,23 +141,65 @@ impl Report {
         out
     }
 
-    /// The median of one number on one path, and its ratio to the reference.
-    pub fn summary(&self, profile: &str, path: &str, metric: &str) -> Option<(f64, Option<f64>)> {
+    /// A page that says what was measured where, and how to repeat it.
+    pub fn page(&self) -> String {
+        let Machine {
+            kernel,
+            processor,
+            processors,
+            command,
+            commit,
+        } = &self.machine;
+        let commit = commit.as_deref().unwrap_or("unknown");
+        format!(
+            "# Linux {kernel}, {processors} x {processor}\n\n\
+             Both nodes, both daemons and both ends of the traffic share this machine. Commit `{commit}`.\n\n\
+             ```\n{command}\n```\n\n{}\n\
+             All numbers of all repeats: [raw.csv](raw.csv), [raw.json](raw.json).\n",
+            self.markdown()
+        )
+    }
+
+    /// Writes the page and the raw numbers into a directory.
+    pub fn save(&self, directory: &std::path::Path) -> std::io::Result<()> {
+        fs::create_dir_all(directory)?;
+        fs::write(directory.join("README.md"), self.page())?;
+        fs::write(
+            directory.join("raw.json"),
+            serde_json::to_string_pretty(self)?,
+        )?;
+        fs::write(directory.join("raw.csv"), self.csv())
+    }
+
+    /// The median of one number on one path, and its ratios to the references.
+    pub fn summary(
+        &self,
+        profile: &str,
+        path: &str,
+        metric: &str,
+    ) -> Option<(f64, Vec<Option<f64>>)> {
         let own = self.values(profile, path, metric);
         let median = stats::median(&own.iter().map(|(_, value)| *value).collect::<Vec<_>>())?;
-        Some((
-            median,
-            stats::paired_ratio(&own, &self.values(profile, &self.reference, metric)),
-        ))
+        let ratio = |reference: &String| {
+            stats::paired_ratio(&own, &self.values(profile, reference, metric))
+        };
+        Some((median, self.references.iter().map(ratio).collect()))
     }
 
     fn cell(&self, profile: &str, path: &str, metric: &str) -> String {
-        match self.summary(profile, path, metric) {
-            None => "-".to_owned(),
-            Some((median, Some(ratio))) if path != self.reference && ratio.is_finite() => {
-                format!("{} ({ratio:.2})", short(median))
-            }
-            Some((median, _)) => short(median),
+        let Some((median, ratios)) = self.summary(profile, path, metric) else {
+            return "-".to_owned();
+        };
+        let ratios: Vec<_> = ratios
+            .into_iter()
+            .flatten()
+            .filter(|ratio| ratio.is_finite())
+            .map(short)
+            .collect();
+        if ratios.is_empty() {
+            short(median)
+        } else {
+            format!("{} ({})", short(median), ratios.join(", "))
         }
     }
 
@@ -205,6 +251,13 @@ fn unique<'a>(values: impl Iterator<Item = &'a String>) -> Vec<String> {
     seen
 }
 
+/// Numbers that are in the raw data but would only widen the tables.
+fn is_detail(metric: &str) -> bool {
+    ["_daemons", "_p999", "_loss"]
+        .iter()
+        .any(|ending| metric.ends_with(ending))
+}
+
 /// Three digits that mean something.
 fn short(value: f64) -> String {
     match value.abs() {
@@ -219,7 +272,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Report {
-        let mut report = Report::new("kernel");
+        let mut report = Report::new(&["kernel".to_owned()]);
         for (repeat, kernel, ours) in [(0, 10.0, 20.0), (1, 11.0, 33.0), (2, 12.0, 12.0)] {
             let reading = |value| {
                 vec![Reading {
@@ -237,7 +290,7 @@ mod tests {
     #[test]
     fn the_table_shows_medians_and_paired_ratios() {
         let table = sample().markdown();
-        assert!(table.contains("| kernel | 11.0 |"), "{table}");
+        assert!(table.contains("| kernel | 11.0 (1.00) |"), "{table}");
         assert!(table.contains("| ours | 20.0 (2.00) |"), "{table}");
     }
 

@@ -36,21 +36,18 @@ struct Arguments {
     /// Seconds per measurement
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// The path the others are compared with
-    #[arg(long, default_value = "kernel-vxlan")]
-    reference: String,
+    /// The paths the others are compared with
+    #[arg(long, value_delimiter = ',', default_value = "kernel-vxlan")]
+    references: Vec<String>,
     /// Send from side B to side A
     #[arg(long)]
     backward: bool,
     /// The daemon's program, when it is not beside this one
     #[arg(long)]
     flanneld: Option<PathBuf>,
-    /// Write all numbers to this file as JSON
+    /// Write a page with the tables, and all numbers, into this directory
     #[arg(long)]
-    json: Option<PathBuf>,
-    /// Write all numbers to this file as comma-separated values
-    #[arg(long)]
-    csv: Option<PathBuf>,
+    save: Option<PathBuf>,
     /// No progress on the error output
     #[arg(long)]
     quiet: bool,
@@ -80,18 +77,15 @@ fn remove_all_when_interrupted() -> io::Result<()> {
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {
-    let mut report = Report::new(&arguments.reference);
+    let mut report = Report::new(&arguments.references);
     for profile in &arguments.profiles {
         measure_profile(arguments, *profile, &mut report)?;
     }
     println!("{}", report.markdown());
-    if let Some(file) = &arguments.json {
-        std::fs::write(file, serde_json::to_string_pretty(&report)?)?;
-    }
-    if let Some(file) = &arguments.csv {
-        std::fs::write(file, report.csv())?;
-    }
-    Ok(())
+    arguments
+        .save
+        .as_deref()
+        .map_or(Ok(()), |directory| report.save(directory))
 }
 
 /// Brings every path up once and measures them in turn, so that a repeat's numbers are neighbours.

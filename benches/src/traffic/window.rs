@@ -23,7 +23,7 @@ const STALL_MS: i32 = 5;
 pub struct Outcome {
     /// Packets the receiver got.
     pub received: u64,
-    /// Packets sent but never acknowledged.
+    /// Packets that a later one overtook because they were lost.
     pub lost: u64,
     /// How long it ran.
     pub seconds: f64,
@@ -33,6 +33,11 @@ impl Outcome {
     /// Delivered packets per second.
     pub fn rate(&self) -> f64 {
         self.received as f64 / self.seconds
+    }
+
+    /// The part that was lost, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.lost as f64 / ((self.lost + self.received) as f64).max(1.0)
     }
 }
 
@@ -64,7 +69,6 @@ struct Window {
     sent: u64,
     acknowledged: u64,
     received: u64,
-    given_up: u64,
 }
 
 impl Window {
@@ -79,7 +83,6 @@ impl Window {
     }
 
     fn give_up(&mut self) {
-        self.given_up += self.sent - self.acknowledged;
         self.acknowledged = self.sent;
     }
 
