@@ -14,9 +14,9 @@ pub enum IoKind {
     UringMultishot,
     /// io_uring with batches of single reads.
     UringOneshot,
-    /// epoll with `read` and `writev`.
-    Epoll,
-    /// epoll on a plain device.
+    /// `poll` with `read` and `writev`.
+    Poll,
+    /// The same on a plain device.
     SingleQueue,
 }
 
@@ -25,8 +25,8 @@ impl fmt::Display for IoKind {
         f.write_str(match self {
             Self::UringMultishot => "io_uring, multishot reads",
             Self::UringOneshot => "io_uring, batched reads",
-            Self::Epoll => "epoll",
-            Self::SingleQueue => "epoll, single plain queue",
+            Self::Poll => "plain system calls",
+            Self::SingleQueue => "plain system calls, single plain queue",
         })
     }
 }

@@ -17,9 +17,9 @@ pub enum IoChoice {
     UringMultishot,
     /// io_uring with batches of single reads.
     UringOneshot,
-    /// epoll with `read` and `writev`.
+    /// Readiness, `read` and `writev`: for kernels and sandboxes without io_uring.
     Epoll,
-    /// epoll on a plain device: one queue, no virtio header, so no offload on the TUN.
+    /// The same on a plain device: one queue, no virtio header, so no offload on the TUN.
     SingleQueue,
 }
 

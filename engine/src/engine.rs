@@ -14,7 +14,7 @@ use crate::config::{EngineConfig, Form};
 use crate::error::StartError;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
-use crate::io::epoll::EpollIo;
+use crate::io::poll::PollIo;
 use crate::io::underlay::Underlay;
 use crate::io::uring::UringIo;
 use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts};
@@ -295,7 +295,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
     };
     // The one place where a way of moving packets becomes a type.
     match setup.capabilities.io {
-        IoKind::Epoll | IoKind::SingleQueue => assemble.run(EpollIo::new(io), report),
+        IoKind::Poll | IoKind::SingleQueue => assemble.run(PollIo::new(io), report),
         IoKind::UringMultishot => assemble.run(UringIo::multishot(io), report),
         IoKind::UringOneshot => assemble.run(UringIo::oneshot(io, region), report),
     }

@@ -24,7 +24,7 @@ const DATAGRAM: usize = 1400;
 /// Bursts drained in each way; the median counts.
 const ROUNDS: usize = 31;
 /// A ring is taken when it needs at most this share of the time, in percent.
-const CLEARLY: u32 = 85;
+const CLEARLY: u32 = 95;
 
 /// The way to move packets, and why.
 pub(crate) fn choose_io(
@@ -34,7 +34,7 @@ pub(crate) fn choose_io(
     let asked = |kind| Ok((kind, "asked for".to_owned()));
     match config.io {
         IoChoice::SingleQueue => asked(IoKind::SingleQueue),
-        IoChoice::Epoll => asked(IoKind::Epoll),
+        IoChoice::Epoll => asked(IoKind::Poll),
         IoChoice::UringMultishot => possible(IoKind::UringMultishot).and_then(asked),
         IoChoice::UringOneshot => possible(IoKind::UringOneshot).and_then(asked),
         IoChoice::Uring => possible(IoKind::UringMultishot)
@@ -59,10 +59,10 @@ fn possible(kind: IoKind) -> Result<IoKind, StartError> {
 }
 
 fn fastest() -> (IoKind, String) {
-    let Ok(plain) = drain_time(IoKind::Epoll) else {
-        return (IoKind::Epoll, "nothing could be measured".to_owned());
+    let Ok(plain) = drain_time(IoKind::Poll) else {
+        return (IoKind::Poll, "nothing could be measured".to_owned());
     };
-    let mut best = (IoKind::Epoll, plain);
+    let mut best = (IoKind::Poll, plain);
     let mut reason = format!("{} ns a packet by read", per_packet(plain));
     for kind in [IoKind::UringOneshot, IoKind::UringMultishot] {
         // Writing to a string cannot fail.
@@ -97,7 +97,7 @@ fn drain_time(kind: IoKind) -> io::Result<Duration> {
     let region = arena.as_region();
     let pool = arena.frames();
     match kind {
-        IoKind::Epoll | IoKind::SingleQueue => rounds(&source, ByRead { sink, pool }),
+        IoKind::Poll | IoKind::SingleQueue => rounds(&source, ByRead { sink, pool }),
         IoKind::UringOneshot => rounds(&source, ByBatch::new(sink, pool, region)?),
         IoKind::UringMultishot => rounds(&source, ByMultishot::new(sink, pool)?),
     }

@@ -93,8 +93,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool, help_heading = OWN)]
     pub(crate) pin: Option<bool>,
 
-    /// How long a worker looks for more packets before it sleeps: lower latency for processor time
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, help_heading = OWN)]
+    /// How long a worker looks for more packets before it sleeps: lower latency for processor time;
+    /// it gives up by itself where packets come too rarely for that, 0 turns it off
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, help_heading = OWN)]
     pub(crate) spin: u64,
 
     /// Use these offloads where the kernel has them, and no others [default: all]

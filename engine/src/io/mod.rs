@@ -5,7 +5,7 @@
 //! nothing there, see `docs/adr/0004-io-backends.md`), so a backend differs in how it waits, how it
 //! reads the TUN and how it writes it.
 
-pub(crate) mod epoll;
+pub(crate) mod poll;
 pub(crate) mod tun_writer;
 pub(crate) mod underlay;
 pub(crate) mod uring;
@@ -28,8 +28,9 @@ pub(crate) const HEADROOM: usize = 64;
 pub(crate) const FRAME_BYTES: usize = 65_536;
 /// Packets read from the TUN in one batch at most.
 pub(crate) const BATCH_PACKETS: usize = 64;
-/// Bytes after which a batch is sent on: keeps payload in the cache and latency bounded.
-pub(crate) const BATCH_BYTES: usize = 60 << 10;
+/// Bytes after which a batch is sent on: keeps payload in the cache and latency bounded. A single
+/// super-packet leaves as one full send and a stub; four of them as five full ones.
+pub(crate) const BATCH_BYTES: usize = 240 << 10;
 
 /// Which sides may have something to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

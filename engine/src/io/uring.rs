@@ -338,29 +338,35 @@ impl<'a> SingleReads<'a> {
         ring.read_batch(target, &mut self.frames, stash, &mut |index, len| {
             lengths[index] = len;
         });
-        let mut dry = false;
-        let mut outcome = Ok(());
+        let (mut got, mut outcome) = (0, Ok(()));
         for (mut frame, &len) in self.frames.drain(..).zip(&self.lengths) {
             if let Ok(len) = usize::try_from(len) {
                 frame.set(start, len);
                 batch.push(frame, vnet);
+                got += 1;
                 continue;
             }
             self.pool.put(frame);
             let error = io::Error::from_raw_os_error(-len);
-            if is_dry(&error) {
-                dry = true
-            } else {
-                outcome = Err(error)
+            if !is_dry(&error) {
+                outcome = Err(error);
             }
         }
-        self.count = if dry {
-            READS_MIN
-        } else {
-            (self.count * 2).min(BATCH_PACKETS)
-        };
+        let dry = got < tried;
+        self.count = next_count(tried, got, batch.is_full());
         outcome.map(|()| dry)
     }
+}
+
+/// How many reads to try next: as many as there were packets and one to find the end; twice as many
+/// if the end was not in sight, half if the packets were large.
+fn next_count(tried: usize, got: usize, full: bool) -> usize {
+    let next = match (got < tried, full) {
+        (true, _) => got + 1,
+        (false, false) => tried * 2,
+        (false, true) => tried / 2,
+    };
+    next.clamp(READS_MIN, BATCH_PACKETS)
 }
 
 impl WriteBatch {

@@ -7,6 +7,7 @@
 pub(crate) mod cpu;
 pub(crate) mod gather;
 pub(crate) mod mmsg;
+pub(crate) mod poll;
 pub(crate) mod tun;
 pub(crate) mod udp;
 pub(crate) mod uring;

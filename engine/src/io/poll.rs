@@ -1,34 +1,32 @@
-//! The backend for every kernel and every sandbox: readiness by epoll, one `read` and one
-//! `writev` a packet, which super-packets make few.
+//! The backend for every kernel and every sandbox: `poll`, one `read` and one `writev` a packet,
+//! which super-packets make few.
 //!
-//! mio's epoll is edge-triggered: an event tells that something arrived since the last look. The
-//! worker sleeps only after both sides were read dry, so no edge is ever missed.
+//! Why `poll` and not epoll: a set of three descriptors is cheap to hand over each time, and a
+//! descriptor nobody sleeps on has no wait queue entry, so packets that arrive while the worker is
+//! busy wake nobody. See `docs/adr/0004-io-backends.md` for the figures.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use ringbuf::Pool;
 
 use super::tun_writer::{Outgoing, TunWriter};
 use super::underlay::Underlay;
 use super::{PacketIo, Parts, Ready, TunBatch, is_dry};
 use crate::stats::WorkerStats;
+use crate::sys::poll::PollSet;
 use crate::sys::tun::TunQueue;
 use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 
-const TUN: Token = Token(0);
-const UNDERLAY: Token = Token(1);
-const STOP: Token = Token(2);
+const TUN: usize = 0;
+const STOP: usize = 1;
+const LISTENERS: usize = 2;
 
-/// epoll, `read`, `writev`.
+/// `poll`, `read`, `writev`.
 #[derive(Debug)]
-pub(crate) struct EpollIo<'a> {
-    poll: Poll,
-    events: Events,
+pub(crate) struct PollIo<'a> {
+    set: PollSet,
     tun: TunQueue,
     vnet: bool,
     pool: Pool<'a>,
@@ -39,7 +37,7 @@ pub(crate) struct EpollIo<'a> {
     wake: Arc<Wake>,
 }
 
-impl<'a> EpollIo<'a> {
+impl<'a> PollIo<'a> {
     /// Watches one TUN queue, one worker's sockets and its wake-up.
     pub(crate) fn new(parts: Parts<'a>) -> io::Result<Self> {
         let Parts {
@@ -49,17 +47,11 @@ impl<'a> EpollIo<'a> {
             underlay,
             wake,
         } = parts;
-        let poll = Poll::new()?;
-        let registry = poll.registry();
-        registry.register(&mut SourceFd(&tun.raw()), TUN, Interest::READABLE)?;
-        for fd in underlay.listener_fds() {
-            registry.register(&mut SourceFd(&fd), UNDERLAY, Interest::READABLE)?;
-        }
-        registry.register(&mut SourceFd(&wake.raw()), STOP, Interest::READABLE)?;
-        let (events, writer) = (Events::with_capacity(16), TunWriter::new(vnet));
+        let fixed = [tun.raw(), wake.raw()].into_iter();
+        let set = PollSet::new(fixed.chain(underlay.listener_fds()));
+        let writer = TunWriter::new(vnet);
         Ok(Self {
-            poll,
-            events,
+            set,
             tun,
             vnet,
             pool,
@@ -70,21 +62,16 @@ impl<'a> EpollIo<'a> {
     }
 }
 
-impl<'a> PacketIo<'a> for EpollIo<'a> {
+impl<'a> PacketIo<'a> for PollIo<'a> {
     fn wait(&mut self, block: bool) -> io::Result<Ready> {
-        let limit = (!block).then_some(Duration::ZERO);
-        match self.poll.poll(&mut self.events, limit) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Ready::default()),
-            other => other?,
-        }
-        let mut ready = Ready::default();
-        for event in &self.events {
-            match event.token() {
-                TUN => ready.tun = true,
-                UNDERLAY => ready.underlay = true,
-                _ => ready.stop = true,
-            }
-        }
+        self.set.wait(block)?;
+        let mut ready = Ready {
+            tun: self.set.is_ready(TUN),
+            stop: self.set.is_ready(STOP),
+            underlay: false,
+        };
+        ready.underlay = (LISTENERS..LISTENERS + self.underlay.listeners())
+            .any(|index| self.set.is_ready(index));
         Ok(ready)
     }
 
