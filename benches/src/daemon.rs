@@ -4,12 +4,15 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cpu;
 use crate::sys;
 
+/// Every child that has not been waited for, for `kill_all`.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running daemon whose output goes to a file.
@@ -31,6 +34,7 @@ impl Daemon {
         let child = command
             .spawn()
             .map_err(|error| io::Error::other(format!("cannot start {program}: {error}")))?;
+        running().push(child.id());
         Ok(Self {
             child,
             log: log.to_owned(),
@@ -63,7 +67,7 @@ impl Daemon {
 
     /// An error if it has ended by itself, with the end of its log.
     pub fn still_running(&mut self) -> io::Result<()> {
-        match self.child.try_wait()? {
+        match self.ended()? {
             None => Ok(()),
             Some(status) => Err(io::Error::other(format!(
                 "the daemon ended with {status}:\n{}",
@@ -74,23 +78,33 @@ impl Daemon {
 
     /// Asks it to end and waits; kills it when it does not listen.
     pub fn stop(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.ended()? {
             return Ok(status);
         }
-        sys::terminate(&self.child)?;
+        sys::send_signal(self.id(), libc::SIGTERM)?;
         let deadline = Instant::now() + STOP_PATIENCE;
         while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             thread::sleep(Duration::from_millis(5));
         }
-        self.child.kill()?;
-        self.child.wait()?;
-        Err(io::Error::other(format!(
+        sys::send_signal(self.id(), libc::SIGKILL)?;
+        let message = format!(
             "the daemon did not end in {STOP_PATIENCE:?}:\n{}",
             self.log()
-        )))
+        );
+        Err(io::Error::other(message))
+    }
+
+    /// How it has ended, if it has. Its process id is free for others from then on.
+    fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        let mut running = running();
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            running.retain(|id| *id != self.child.id());
+        }
+        Ok(status)
     }
 }
 
@@ -99,4 +113,16 @@ impl Drop for Daemon {
         // The process is gone or killed after this, whatever the answer.
         let _ = self.stop();
     }
+}
+
+/// Ends every daemon of this process at once: for signal handlers, which run no destructors.
+pub fn kill_all() {
+    for id in running().drain(..) {
+        // One that has ended by itself needs no signal.
+        let _ = sys::send_signal(id, libc::SIGKILL);
+    }
+}
+
+fn running() -> MutexGuard<'static, Vec<u32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,6 +17,7 @@ pub mod baseline;
 pub mod cpu;
 pub mod daemon;
 pub mod frames;
+pub mod interrupt;
 pub mod lab;
 pub mod measure;
 pub mod namespace;

@@ -2,14 +2,11 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use benches::measure::{Metric, measure};
 use benches::paths::flanneld_beside_this_program;
-use benches::{Path, PathSpec, Profile, Side, scratch};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use benches::{Path, PathSpec, Profile, Side, interrupt};
 
 /// What is shown, and how the table calls it.
 const PATHS: [(&str, &str); 4] = [
@@ -23,25 +20,13 @@ const METRICS: [Metric; 3] = [Metric::Iperf(1), Metric::Packets(64), Metric::Rou
 const COLUMNS: [&str; 3] = ["iperf1", "pps64", "rr_p50"];
 
 fn main() -> ExitCode {
-    match remove_all_when_interrupted().and_then(|()| run()) {
+    match interrupt::leave_nothing().and_then(|()| run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Namespaces go away with the process; only its directories need a hand.
-fn remove_all_when_interrupted() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            scratch::remove_own();
-            std::process::exit(128 + signal);
-        }
-    });
-    Ok(())
 }
 
 fn run() -> io::Result<()> {

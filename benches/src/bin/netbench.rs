@@ -3,16 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use benches::measure::{Metric, measure};
 use benches::paths::flanneld_beside_this_program;
 use benches::report::Report;
-use benches::{Path, PathSpec, Profile, Side, scratch};
+use benches::{Path, PathSpec, Profile, Side, interrupt};
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 /// Builds two nodes with a container each in network namespaces and measures what connects them.
 #[derive(Parser, Debug)]
@@ -55,25 +52,13 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match remove_all_when_interrupted().and_then(|()| run(&arguments)) {
+    match interrupt::leave_nothing().and_then(|()| run(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("netbench: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Namespaces go away with the process; only its directories need a hand.
-fn remove_all_when_interrupted() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            scratch::remove_own();
-            std::process::exit(128 + signal);
-        }
-    });
-    Ok(())
 }
 
 fn run(arguments: &Arguments) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use super::check;
 
@@ -55,10 +55,10 @@ pub(crate) fn pin_to(processor: usize) {
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }
 
-/// Sends SIGTERM to a child that has not been waited for yet, so the process id is still its own.
-pub(crate) fn terminate(child: &Child) -> io::Result<()> {
-    // SAFETY: kill(2) takes two numbers; an unreaped child keeps its process id reserved.
-    check(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }.into()).map(drop)
+/// Sends a signal to a child that has not been waited for yet, so its process id is still its own.
+pub(crate) fn send_signal(unreaped_child: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill(2) takes two numbers and touches no memory of this process.
+    check(unsafe { libc::kill(unreaped_child as libc::pid_t, signal) }.into()).map(drop)
 }
 
 /// The unit of the times in /proc/stat and /proc/PID/stat.
