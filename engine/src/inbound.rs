@@ -99,6 +99,7 @@ impl<'a> Inbound<'a> {
             stats,
         );
         stats.add(Counter::CopiedBytes, headers.len() as u64);
+        stats.add(Counter::FromUnderlay, merger.unsegmented() as u64);
         merger.clear();
     }
 

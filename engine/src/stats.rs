@@ -89,7 +89,8 @@ counted! {
         FromTun = "from_tun_packets",
         /// Inner packets handed to the underlay.
         ToUnderlay = "to_underlay_packets",
-        /// Inner packets received from the underlay, dropped ones included.
+        /// Inner packets received from the underlay, dropped ones included, frames that nobody had
+        /// segmented counted by their segments.
         FromUnderlay = "from_underlay_packets",
         /// Inner packets written to the TUN.
         ToTun = "to_tun_packets",

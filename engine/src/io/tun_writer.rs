@@ -41,7 +41,8 @@ impl<'p> Outgoing<'p, '_> {
             .map_or(&[], |piece| self.bytes(piece))
     }
 
-    /// The payloads of the packets a merged write was made of.
+    /// The payloads of the packets a super-packet stands for: one piece each where we merged it,
+    /// parts of one piece where it came in unsegmented.
     fn payloads_of(&self, write: &TunWrite) -> impl Iterator<Item = &'p [u8]> {
         let first = self.first_of(write);
         let header_len = usize::from(write.header.hdr_len).min(first.len());
@@ -50,7 +51,10 @@ impl<'p> Outgoing<'p, '_> {
             .iter()
             .skip(1)
             .map(|piece| self.bytes(piece));
-        std::iter::once(&first[header_len..]).chain(rest)
+        let segment = usize::from(write.header.gso_size).max(1);
+        std::iter::once(&first[header_len..])
+            .chain(rest)
+            .flat_map(move |payload| payload.chunks(segment))
     }
 }
 

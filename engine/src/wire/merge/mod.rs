@@ -76,6 +76,7 @@ pub struct Merger {
     /// Payloads after the first packet, [`PACKETS_MAX`] places per flow.
     tails: Vec<Piece>,
     writes: Writes,
+    unsegmented: usize,
 }
 
 impl Merger {
@@ -87,6 +88,7 @@ impl Merger {
             flows: [None; FLOWS_MAX],
             tails: vec![Piece::default(); FLOWS_MAX * PACKETS_MAX],
             writes: Writes::new(),
+            unsegmented: 0,
         }
     }
 
@@ -159,10 +161,16 @@ impl Merger {
         &self.writes.headers
     }
 
+    /// How many packets came in as part of another, in frames that nobody had segmented.
+    pub fn unsegmented(&self) -> usize {
+        self.unsegmented
+    }
+
     /// Forgets the batch, after its writes were made.
     pub fn clear(&mut self) {
         debug_assert_eq!(self.digests, [0; FLOWS_MAX], "a batch ends with flush");
         self.writes.clear();
+        self.unsegmented = 0;
     }
 
     fn merges(&self, transport: Transport) -> bool {
@@ -322,13 +330,15 @@ impl Merger {
         }
         let packet = piece.of(frames[usize::from(piece.slot)].whole());
         let header = unsegmented_header(packet, l4, gso_size as u16);
+        let segments = l4.payload_len().div_ceil(gso_size);
         // A write must come apart again should the kernel refuse it.
         if self.merges(Transport::Tcp) && l4.payload <= HEADER_MAX {
-            self.writes
-                .push(header, l4.payload_len().div_ceil(gso_size), *piece);
-        } else if let Ok(splitter) = Splitter::new(packet, &header) {
+            self.writes.push(header, segments, *piece);
+        } else {
+            let splitter = Splitter::new(packet, &header).map_err(|_| DropWhy::HeadersExceedMtu)?;
             self.writes.push_segments(packet, *piece, &splitter);
         }
+        self.unsegmented += segments - 1;
         Ok(())
     }
 }
