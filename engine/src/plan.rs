@@ -183,3 +183,132 @@ impl SendPlan {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(hop: u32) -> RunKey {
+        RunKey {
+            hop,
+            socket: 0,
+            tos: 0,
+        }
+    }
+
+    /// A datagram that can be told apart by where it starts.
+    fn piece(number: u32, len: u32) -> Piece {
+        Piece {
+            slot: 0,
+            start: number,
+            len,
+        }
+    }
+
+    fn planned(datagrams: &[(u32, u32)], segments_max: u16) -> SendPlan {
+        let mut plan = SendPlan::new();
+        for (number, &(hop, len)) in datagrams.iter().enumerate() {
+            plan.push(
+                key(hop),
+                piece(number as u32, len),
+                Piece::default(),
+                segments_max,
+            );
+        }
+        plan
+    }
+
+    fn shapes(plan: &SendPlan) -> Vec<(u32, u32, u32)> {
+        plan.runs()
+            .iter()
+            .map(|run| (run.key.hop, run.packets, run.segment))
+            .collect()
+    }
+
+    #[test]
+    fn equal_sizes_to_one_place_share_a_run() {
+        assert_eq!(shapes(&planned(&[(1, 100); 5], 64)), [(1, 5, 100)]);
+    }
+
+    #[test]
+    fn run_ends_when_a_shorter_packet_follows() {
+        let plan = planned(&[(1, 100), (1, 60), (1, 60)], 64);
+        assert_eq!(shapes(&plan), [(1, 2, 100), (1, 1, 60)]);
+    }
+
+    #[test]
+    fn a_longer_packet_begins_a_new_run() {
+        let plan = planned(&[(1, 60), (1, 100), (1, 60)], 64);
+        assert_eq!(shapes(&plan), [(1, 1, 60), (1, 2, 100)]);
+    }
+
+    #[test]
+    fn interleaved_places_do_not_break_each_others_runs() {
+        let plan = planned(&[(1, 100), (2, 100), (1, 100), (2, 100)], 64);
+        assert_eq!(shapes(&plan), [(1, 2, 100), (2, 2, 100)]);
+    }
+
+    #[test]
+    fn a_run_holds_no_more_datagrams_than_the_kernel_takes() {
+        assert_eq!(
+            shapes(&planned(&[(1, 10); 130], 64)),
+            [(1, 64, 10), (1, 64, 10), (1, 2, 10)]
+        );
+        assert!(
+            planned(&[(1, 10); 3], 1)
+                .runs()
+                .iter()
+                .all(|run| run.gso_size() == 0)
+        );
+    }
+
+    #[test]
+    fn a_run_stays_below_what_a_device_takes_unsegmented() {
+        let plan = planned(&[(1, 1472); 46], 128);
+        assert_eq!(shapes(&plan), [(1, 44, 1472), (1, 2, 1472)]);
+    }
+
+    #[test]
+    fn header_room_is_given_out_once_until_the_plan_is_cleared() {
+        let mut plan = SendPlan::new();
+        let (first, bytes) = plan.header(40);
+        bytes.fill(7);
+        let (second, _) = plan.header(40);
+        assert_eq!(
+            (first.start, second.start, plan.headers_used()),
+            (0, 40, 80)
+        );
+        assert_eq!(first.of(plan.headers()), [7; 40]);
+        while plan.has_room(1000) {
+            plan.header(1000);
+        }
+        plan.clear();
+        assert!(plan.has_room(1000) && plan.headers_used() == 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_datagram_is_sent_once_in_order_and_by_the_rules_of_segmentation(
+            datagrams in prop::collection::vec((0u32..4, prop::sample::select(vec![60u32, 100, 1428])), 1..300),
+            segments_max in prop::sample::select(vec![1u16, 64, 128]),
+        ) {
+            let plan = planned(&datagrams, segments_max);
+            let mut seen = vec![Vec::new(); 4];
+            for run in plan.runs() {
+                let lens: Vec<_> = plan.datagrams(run).map(|one| one.head.len + one.tail.len).collect();
+                let (last, rest) = lens.split_last().expect("no run is empty");
+                prop_assert!(rest.iter().all(|&len| len == run.segment) && *last <= run.segment);
+                prop_assert!(lens.len() <= usize::from(segments_max));
+                prop_assert_eq!(lens.iter().sum::<u32>(), run.bytes);
+                prop_assert!(run.bytes <= RUN_BYTES_MAX);
+                seen[run.key.hop as usize].extend(plan.datagrams(run).map(|one| one.head.start));
+            }
+            for hop in 0..4 {
+                let sent = datagrams.iter().enumerate().filter(|(_, one)| one.0 == hop);
+                let expected: Vec<_> = sent.map(|(number, _)| number as u32).collect();
+                prop_assert_eq!(&seen[hop as usize], &expected);
+            }
+        }
+    }
+}

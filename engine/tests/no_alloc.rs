@@ -1,4 +1,8 @@
 //! Forwarding allocates nothing once it is under way.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 mod loopback;

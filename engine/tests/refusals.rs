@@ -1,4 +1,8 @@
 //! What the kernel refuses to send joined, it gets one by one; nothing is lost on the way.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
 
 mod loopback;
 

@@ -6,6 +6,10 @@
 //! ```
 //! Everything lives in a network namespace of the test's thread and vanishes with it.
 #![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+#![allow(
     dead_code,
     reason = "included by several tests, each of which needs a part of it"
 )]
