@@ -2,7 +2,7 @@
 //!
 //! The `tun-tap` crate can open one plain queue and nothing more (no multi-queue, no virtio
 //! header), so it serves the single-queue opener alone and the rest is three `ioctl`s here.
-//! See `docs/adr/0002-tun-opener.md`.
+//! See `docs/adr/0003-tun-opener.md`.
 #![allow(unsafe_code, reason = "ioctl, read and writev on the TUN descriptor")]
 
 use std::fs::{File, OpenOptions};

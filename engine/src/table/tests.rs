@@ -104,7 +104,7 @@ fn readers_see_a_published_table_at_their_next_load() {
 
 /// The obvious way.
 fn reference(routes: &[Route], address: IpAddr) -> Option<IpAddr> {
-    let holding = routes
+    let mut holding = routes
         .iter()
         .filter(|route| route.subnet.contains(&address));
     let longest = holding
@@ -113,8 +113,7 @@ fn reference(routes: &[Route], address: IpAddr) -> Option<IpAddr> {
         .max()?;
     // Of two equal subnets the later one counts.
     holding
-        .filter(|route| route.subnet.prefix_len() == longest)
-        .next_back()
+        .rfind(|route| route.subnet.prefix_len() == longest)
         .map(|one| one.peer.address)
 }
 
