@@ -1,6 +1,6 @@
 //! The lease book: every record as last reported, folded into the peers that packets can be sent to. Pure.
 
-use crate::lease::{Lease, LeaseAttrs};
+use crate::lease::{Lease, LeaseAttrs, Revision};
 use crate::registry::{BadRecord, News, Snapshot};
 use crate::screen::{Refusal, Screen};
 use crate::sink::Peer;
@@ -14,6 +14,8 @@ use std::net::IpAddr;
 pub struct LeaseBook {
     records: BTreeMap<SubnetKey, LeaseAttrs>,
     bad: BTreeSet<BadRecord>,
+    /// Kept although the last snapshot lacks them.
+    doubted: BTreeSet<SubnetKey>,
 }
 
 /// What the book says about routing.
@@ -35,6 +37,35 @@ impl LeaseBook {
             News::Bad(record) => self.distrust(record),
             News::Config(_) | News::Lost(_) | News::Regained => false,
         }
+    }
+
+    /// Takes in a snapshot of a registry that seems to have lost records: those it lacks stay until they are written again, removed, or [forgotten](Self::forget_doubted).
+    pub fn apply_doubtful(&mut self, mut snapshot: Snapshot) -> bool {
+        let present: BTreeSet<SubnetKey> = snapshot.keys().collect();
+        let missing = self
+            .records
+            .iter()
+            .filter(|(key, _)| !present.contains(*key));
+        let kept: Vec<Lease> = missing
+            .map(|(key, attrs)| remembered(*key, attrs))
+            .collect();
+        let doubted = kept.iter().map(|lease| lease.key).collect();
+        snapshot.leases.extend(kept);
+        let changed = self.replace(snapshot);
+        self.doubted = doubted;
+        changed
+    }
+
+    /// Lets go of what nobody wrote again.
+    pub fn forget_doubted(&mut self) -> bool {
+        let doubted = std::mem::take(&mut self.doubted);
+        self.records.retain(|key, _| !doubted.contains(key));
+        !doubted.is_empty()
+    }
+
+    /// Whether there is a record for a subnet that can be read.
+    pub fn knows(&self, key: SubnetKey) -> bool {
+        self.records.contains_key(&key)
     }
 
     /// Records that make no sense.
@@ -75,6 +106,7 @@ impl LeaseBook {
             .map(|lease| (lease.key, lease.attrs))
             .collect();
         self.bad = snapshot.bad;
+        self.doubted.clear();
         let changed = self.records != records;
         self.records = records;
         changed
@@ -82,6 +114,7 @@ impl LeaseBook {
 
     fn put(&mut self, lease: Lease) -> bool {
         self.trust(lease.key);
+        self.doubted.remove(&lease.key);
         let before = self.records.insert(lease.key, lease.attrs.clone());
         before.as_ref() != Some(&lease.attrs)
     }
@@ -104,6 +137,15 @@ impl LeaseBook {
             let name = key.to_string();
             self.bad.retain(|known| known.name != name);
         }
+    }
+}
+
+fn remembered(key: SubnetKey, attrs: &LeaseAttrs) -> Lease {
+    Lease {
+        key,
+        attrs: attrs.clone(),
+        reserved: false,
+        revision: Revision::default(),
     }
 }
 
@@ -154,7 +196,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::Revision;
     use crate::network::NetworkConfig;
 
     fn screen() -> Screen {
@@ -174,7 +215,7 @@ mod tests {
         Lease {
             key: key.parse().unwrap(),
             attrs,
-            expires: None,
+            reserved: true,
             revision: Revision::default(),
         }
     }
@@ -258,6 +299,20 @@ mod tests {
         let mut book = full();
         assert!(!book.apply(News::Lost("down".to_owned())));
         assert_eq!(routes(&book).len(), 2);
+    }
+
+    #[test]
+    fn a_registry_that_lost_records_is_given_time_to_get_them_back() {
+        let mut book = full();
+        assert!(!book.apply_doubtful(Snapshot {
+            leases: vec![lease("10.5.3.0-24", "192.168.77.3")],
+            bad: BTreeSet::new()
+        }));
+        assert_eq!(routes(&book).len(), 2);
+        book.apply(News::Put(lease("10.5.1.0-24", "192.168.77.1")));
+        assert!(book.forget_doubted());
+        assert_eq!(routes(&book), ["10.5.3.0/24 via 192.168.77.3"]);
+        assert!(book.knows("10.5.1.0-24".parse().unwrap()) && !book.forget_doubted());
     }
 
     #[test]

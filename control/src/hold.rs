@@ -99,12 +99,12 @@ impl Hold {
             ));
         }
         self.state = State::Ours;
-        if lease.expires.is_some() != self.lease.expires.is_some() {
+        if lease.reserved != self.lease.reserved {
             info!("our lease is now {lease}");
         }
         let ours = std::mem::replace(&mut self.lease.attrs, lease.attrs.clone());
-        if (self.lease.revision, self.lease.expires) != (lease.revision, lease.expires) {
-            (self.lease.revision, self.lease.expires) = (lease.revision, lease.expires);
+        if (self.lease.revision, self.lease.reserved) != (lease.revision, lease.reserved) {
+            (self.lease.revision, self.lease.reserved) = (lease.revision, lease.reserved);
             self.schedule(now);
         }
         self.restore(ours, now);
@@ -182,7 +182,7 @@ impl Hold {
     fn schedule(&mut self, now: Duration) {
         let lease_time = self.registry.lease_time();
         let wait = lease_time.saturating_sub(self.margin).max(lease_time / 2);
-        self.due = self.lease.expires.map(|_| now + wait);
+        self.due = (!self.lease.reserved).then_some(now + wait);
     }
 }
 

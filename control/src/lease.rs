@@ -10,7 +10,6 @@ use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::SystemTime;
 
 /// What a node tells the others about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -53,8 +52,8 @@ pub struct Lease {
     pub key: SubnetKey,
     /// What the holder says about itself.
     pub attrs: LeaseAttrs,
-    /// When it ends unless renewed; `None` is a reservation, which does not end.
-    pub expires: Option<SystemTime>,
+    /// Whether it lasts without being renewed.
+    pub reserved: bool,
     /// The version that was read.
     pub revision: Revision,
 }
@@ -111,11 +110,7 @@ impl VtepData {
 
 impl fmt::Display for Lease {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.expires.is_some() {
-            ""
-        } else {
-            " (reserved)"
-        };
+        let kind = if self.reserved { " (reserved)" } else { "" };
         write!(formatter, "{}{kind}", self.key)
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::book::LeaseBook;
 use crate::network::NetworkConfig;
-use crate::registry::{BadRecord, News};
+use crate::registry::{BadRecord, News, Snapshot};
 use crate::screen::{Refusal, Screen};
 use crate::sink::TableSink;
 use crate::subnet_key::SubnetKey;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tracing::{info, warn};
 
 /// Follows the registry and keeps a table.
@@ -17,8 +18,13 @@ pub struct Sync<S> {
     sink: S,
     /// The table may be out of date.
     stale: bool,
+    /// When records in doubt are let go, in time since boot.
+    doubt_ends: Option<Duration>,
     told: Told,
 }
+
+/// How long nodes have to write their records again after the registry lost them. They notice within seconds.
+const DOUBT: Duration = Duration::from_secs(30);
 
 /// What has been logged already: each fault costs one line, not one per event.
 #[derive(Debug, Default)]
@@ -46,27 +52,43 @@ impl<S: TableSink> Sync<S> {
             screen,
             sink,
             stale: false,
+            doubt_ends: None,
             told: Told::default(),
         }
     }
 
     /// Takes in one report; the table follows at the next [`Sync::settle`], so that a burst costs one table.
-    pub fn hear(&mut self, news: News) {
+    pub fn hear(&mut self, news: News, now: Duration) {
         match &news {
             News::Lost(why) => warn!("registry lost: {why}. Peers stay as they are"),
             News::Regained => info!("registry is back"),
             News::Config(text) => self.compare_config(text),
             _ => {}
         }
-        self.stale |= self.book.apply(news);
+        self.stale |= match news {
+            News::Snapshot(all) if self.lost_records(&all) => self.doubt(all, now),
+            news => self.book.apply(news),
+        };
         self.tell_bad();
     }
 
+    /// When [`Sync::settle`] has something to do even without news.
+    pub fn due(&self) -> Option<Duration> {
+        self.doubt_ends
+    }
+
     /// Hands the data plane a new table if anything changed.
-    pub fn settle(&mut self) {
-        if !std::mem::take(&mut self.stale) {
-            return;
+    pub fn settle(&mut self, now: Duration) {
+        if self.doubt_ends.is_some_and(|ends| ends <= now) {
+            self.doubt_ends = None;
+            self.stale |= self.book.forget_doubted();
         }
+        if std::mem::take(&mut self.stale) {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
         let peers = self.book.peers(&self.screen);
         for (key, why) in peers.refused.difference(&self.told.refused) {
             warn!("lease {key} is not used: {why}");
@@ -74,6 +96,20 @@ impl<S: TableSink> Sync<S> {
         info!("{} peer subnets", peers.routes.len());
         self.sink.replace(&peers.routes);
         self.told.refused = peers.refused;
+    }
+
+    /// A registry without our own record, which we have not removed, has lost it, and with it maybe all others'.
+    fn lost_records(&self, all: &Snapshot) -> bool {
+        self.book.knows(self.screen.own) && all.keys().all(|key| key != self.screen.own)
+    }
+
+    fn doubt(&mut self, all: Snapshot, now: Duration) -> bool {
+        warn!(
+            "the registry has lost our record; peers it lacks are kept for {} s",
+            DOUBT.as_secs()
+        );
+        self.doubt_ends = Some(now + DOUBT);
+        self.book.apply_doubtful(all)
     }
 
     /// Counts for a status line.
@@ -116,6 +152,8 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
+    const NOW: Duration = Duration::from_secs(1000);
+
     /// Keeps every table it is given.
     #[derive(Clone, Default)]
     struct Tables(Rc<RefCell<Vec<usize>>>);
@@ -134,7 +172,7 @@ mod tests {
         News::Put(Lease {
             key: key.parse().unwrap(),
             attrs,
-            expires: None,
+            reserved: true,
             revision: Revision::default(),
         })
     }
@@ -154,39 +192,45 @@ mod tests {
     fn a_burst_of_reports_costs_one_table() {
         let (mut sync, tables) = sync();
         for third in 2..200 {
-            sync.hear(put(&format!("10.5.{third}.0-24")));
+            sync.hear(put(&format!("10.5.{third}.0-24")), NOW);
         }
-        sync.settle();
-        sync.settle();
+        sync.settle(NOW);
+        sync.settle(NOW);
         assert_eq!(*tables.0.borrow(), [198]);
     }
 
     #[test]
     fn reports_that_change_no_route_cost_no_table() {
         let (mut sync, tables) = sync();
-        sync.hear(put("10.5.2.0-24"));
-        sync.settle();
-        sync.hear(put("10.5.2.0-24"));
-        sync.hear(News::Lost("down".to_owned()));
-        sync.hear(News::Regained);
-        sync.hear(News::Bad(BadRecord {
-            name: "garbage".to_owned(),
-            why: "nonsense".to_owned(),
-        }));
-        sync.settle();
+        sync.hear(put("10.5.2.0-24"), NOW);
+        sync.settle(NOW);
+        sync.hear(put("10.5.2.0-24"), NOW);
+        sync.hear(News::Lost("down".to_owned()), NOW);
+        sync.hear(News::Regained, NOW);
+        sync.hear(
+            News::Bad(BadRecord {
+                name: "garbage".to_owned(),
+                why: "nonsense".to_owned(),
+            }),
+            NOW,
+        );
+        sync.settle(NOW);
         assert_eq!(*tables.0.borrow(), [1]);
     }
 
     #[test]
     fn what_is_refused_is_counted() {
         let (mut sync, tables) = sync();
-        sync.hear(put("10.5.1.128-25"));
-        sync.hear(put("10.6.0.0-24"));
-        sync.hear(News::Bad(BadRecord {
-            name: "garbage".to_owned(),
-            why: "nonsense".to_owned(),
-        }));
-        sync.settle();
+        sync.hear(put("10.5.1.128-25"), NOW);
+        sync.hear(put("10.6.0.0-24"), NOW);
+        sync.hear(
+            News::Bad(BadRecord {
+                name: "garbage".to_owned(),
+                why: "nonsense".to_owned(),
+            }),
+            NOW,
+        );
+        sync.settle(NOW);
         assert_eq!(
             sync.tally(),
             Tally {
@@ -196,5 +240,20 @@ mod tests {
             }
         );
         assert_eq!(*tables.0.borrow(), [0]);
+    }
+
+    #[test]
+    fn a_wiped_registry_costs_no_route_while_nodes_write_their_records_again() {
+        let (mut sync, tables) = sync();
+        for key in ["10.5.1.0-24", "10.5.2.0-24", "10.5.3.0-24"] {
+            sync.hear(put(key), NOW);
+        }
+        sync.settle(NOW);
+        sync.hear(News::Snapshot(Snapshot::default()), NOW);
+        sync.hear(put("10.5.2.0-24"), NOW);
+        sync.settle(NOW);
+        assert_eq!(*tables.0.borrow(), [2]);
+        sync.settle(sync.due().unwrap());
+        assert_eq!((&*tables.0.borrow(), sync.due()), (&vec![2, 1], None));
     }
 }

@@ -15,7 +15,11 @@ by a packet engine in this process.";
 const EXAMPLES: &str = "Every flag can be given as FLANNELD_ and its name in capitals in the environment, with _ for -.
 One dash is as good as two.
 
-Example, on each of several hosts that share a directory:
+Example with etcd, on each host:
+  etcdctl put /coreos.com/network/config '{\"Network\":\"10.5.0.0/16\",\"Backend\":{\"Type\":\"vxlan\"}}'
+  flanneld --etcd-endpoints=http://10.0.0.1:2379 --iface=eth0
+
+Example without, on each of several hosts that share a directory:
   echo '{\"Network\":\"10.5.0.0/16\",\"Backend\":{\"Type\":\"vxlan\"}}' > /srv/flannel/config
   flanneld --store=file:/srv/flannel --iface=eth0
   . /run/flannel/subnet.env; echo \"containers here: $FLANNEL_SUBNET, MTU $FLANNEL_MTU\"";
@@ -44,11 +48,44 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IPV6")]
     pub(crate) public_ipv6: Option<Ipv6Addr>,
 
+    /// etcd servers, tried in turn
+    #[arg(
+        long,
+        value_name = "URL,...",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379"
+    )]
+    pub(crate) etcd_endpoints: Vec<String>,
+
+    /// What comes before every key in etcd
+    #[arg(long, value_name = "PATH", default_value = "/coreos.com/network")]
+    pub(crate) etcd_prefix: String,
+
+    /// Certificates that vouch for etcd servers, PEM [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_cafile: Option<PathBuf>,
+
+    /// Certificate to show to etcd servers, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_certfile: Option<PathBuf>,
+
+    /// Key of that certificate, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_keyfile: Option<PathBuf>,
+
+    /// User name for etcd
+    #[arg(long, value_name = "NAME")]
+    pub(crate) etcd_username: Option<String>,
+
+    /// Password for etcd; others on this host see the command line, so rather use the environment
+    #[arg(long, value_name = "PASSWORD")]
+    pub(crate) etcd_password: Option<String>,
+
     /// File that tells container runtimes the subnet and MTU; read at start for the subnet to ask for again
     #[arg(long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
     pub(crate) subnet_file: PathBuf,
 
-    /// Read the network config from this file instead of the store
+    /// Read the network config from this file instead of the store's (with --store=file:DIR)
     #[arg(long, value_name = "FILE")]
     pub(crate) net_config_path: Option<PathBuf>,
 
@@ -73,9 +110,9 @@ pub(crate) struct Args {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
-    /// Where leases are kept: a directory that all nodes share
-    #[arg(long, value_name = "file:DIR", help_heading = OWN)]
-    pub(crate) store: Option<String>,
+    /// Where leases are kept: in etcd, or in a directory that all nodes share
+    #[arg(long, value_name = "etcd|file:DIR", default_value = "etcd", help_heading = OWN)]
+    pub(crate) store: String,
 
     /// How long a lease lasts unless renewed
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]

@@ -1,7 +1,7 @@
 //! The daemon's life: boot from top to bottom, follow the registry, shut down from bottom to top.
 
 use crate::engine_sink::EngineSink;
-use crate::settings::{EngineOptions, Settings};
+use crate::settings::{EngineOptions, Settings, Store};
 use crate::signals;
 use anyhow::{Context, Result, anyhow};
 use control::acquire::{AcquireError, Wish, acquire};
@@ -13,7 +13,7 @@ use control::host::{Netlink, leftovers};
 use control::lease::{Lease, LeaseAttrs, VtepData};
 use control::mac::Mac;
 use control::network::{Backend, NetworkConfig};
-use control::registry::{FileRegistry, News, Registry, RegistryError, Watch};
+use control::registry::{EtcdRegistry, FileRegistry, News, Registry, RegistryError, Watch};
 use control::screen::Screen;
 use control::subnet_file::{SubnetFile, previous_subnets};
 use control::sync::Sync;
@@ -150,7 +150,7 @@ impl Daemon {
             {
                 break end;
             }
-            self.sync.settle();
+            self.sync.settle(since_boot());
             self.hold.tick(since_boot());
         };
         self.shut_down();
@@ -159,16 +159,18 @@ impl Daemon {
 
     /// How long nothing needs to be done of our own accord.
     fn patience(&self) -> Duration {
-        let due = self.hold.due().map(|due| due.saturating_sub(since_boot()));
-        due.unwrap_or(LOOK_UP).min(LOOK_UP)
+        let due = self.hold.due().into_iter().chain(self.sync.due()).min();
+        let wait = due.map(|due| due.saturating_sub(since_boot()));
+        wait.unwrap_or(LOOK_UP).min(LOOK_UP)
     }
 
     /// Takes in a happening; one that ends the daemon says how.
     fn take(&mut self, happening: Result<Happening, RecvTimeoutError>) -> Option<Result<()>> {
         match happening {
             Ok(Happening::News(news)) => {
-                self.hold.hear(&news, since_boot());
-                self.sync.hear(news);
+                let now = since_boot();
+                self.hold.hear(&news, now);
+                self.sync.hear(news, now);
                 None
             }
             Err(RecvTimeoutError::Timeout) => None,
@@ -295,13 +297,24 @@ impl Plan {
 }
 
 fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
-    let dir = &settings.store;
-    let store = FileRegistry::open(dir, settings.lease_time)
-        .with_context(|| format!("cannot open the store {}", dir.display()))?;
-    Ok(Arc::new(match &settings.config {
-        Some(path) => store.with_config(path),
-        None => store,
-    }))
+    Ok(match &settings.store {
+        Store::File {
+            dir,
+            config,
+            lease_time,
+        } => {
+            let store = FileRegistry::open(dir, *lease_time);
+            let store =
+                store.with_context(|| format!("cannot open the store {}", dir.display()))?;
+            match config {
+                Some(path) => Arc::new(store.with_config(path)),
+                None => Arc::new(store),
+            }
+        }
+        Store::Etcd(options) => {
+            Arc::new(EtcdRegistry::open(options.clone()).context("cannot use etcd")?)
+        }
+    })
 }
 
 /// Waits for a network config that can be used; each fault is told once.

@@ -27,14 +27,7 @@ impl fmt::Display for Refused {
 }
 
 /// Flags of flannel that have no meaning here yet, with what to do instead. Taking them in silence would promise what is not kept.
-const NOT_YET: [(&str, &str); 24] = [
-    ("etcd-endpoints", USE_STORE),
-    ("etcd-prefix", USE_STORE),
-    ("etcd-keyfile", USE_STORE),
-    ("etcd-certfile", USE_STORE),
-    ("etcd-cafile", USE_STORE),
-    ("etcd-username", USE_STORE),
-    ("etcd-password", USE_STORE),
+const NOT_YET: [(&str, &str); 17] = [
     ("kube-subnet-mgr", USE_STORE),
     ("kube-api-url", USE_STORE),
     ("kubeconfig-file", USE_STORE),
@@ -56,7 +49,7 @@ const NOT_YET: [(&str, &str); 24] = [
     ("charon-viciuri", NO_IPSEC),
     ("subnet-dir", "use --subnet-file"),
 ];
-const USE_STORE: &str = "leases are kept in a directory: use --store=file:DIR";
+const USE_STORE: &str = "leases are kept in etcd or a directory: see --store and --etcd-endpoints";
 const NO_RULES: &str = "this build sets no firewall rules: add them by hand";
 const NO_HEALTH: &str = "this build has no health server: leave the flag out";
 const USE_V: &str = "use -v for more log lines";
@@ -244,7 +237,7 @@ mod tests {
             refusal.starts_with("--ip-masq is not available in this build; "),
             "{refusal}"
         );
-        assert!(read("--etcd-endpoints http://127.0.0.1:2379", &[]).is_err());
+        assert!(read("-kube-subnet-mgr", &[]).is_err());
         assert!(read("", &[("FLANNELD_KUBE_SUBNET_MGR", "true")]).is_err());
         assert_eq!(flags("-ip-masq=false --healthz-port=0", &[]), "");
     }

@@ -2,6 +2,7 @@
 
 use crate::args::{Args, Io, Offload};
 use control::host::external_interface::Choice;
+use control::registry::EtcdOptions;
 use engine::{IoChoice, Offloads};
 use regex::Regex;
 use std::fmt;
@@ -11,14 +12,25 @@ use std::time::Duration;
 /// What the daemon was told to do.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) store: PathBuf,
-    pub(crate) lease_time: Duration,
+    pub(crate) store: Store,
     pub(crate) margin: Duration,
-    pub(crate) config: Option<PathBuf>,
     pub(crate) subnet_file: PathBuf,
     pub(crate) interface: Choice,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
+}
+
+/// Where leases are kept.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// In a directory.
+    File {
+        dir: PathBuf,
+        config: Option<PathBuf>,
+        lease_time: Duration,
+    },
+    /// In etcd.
+    Etcd(EtcdOptions),
 }
 
 /// What the engine is told beyond what network and lease say.
@@ -44,16 +56,13 @@ impl fmt::Display for Wrong {
 
 const MARGIN_MINUTES_MAX: u64 = 1439;
 const SPIN_MICROSECONDS_MAX: u64 = 1_000_000;
-const NO_STORE: &str =
-    "--store is missing: name a directory that all nodes share, as in --store=file:/srv/flannel";
 
 impl TryFrom<Args> for Settings {
     type Error = Wrong;
 
     fn try_from(args: Args) -> Result<Self, Wrong> {
         Ok(Self {
-            store: store(args.store.as_deref())?,
-            lease_time: minutes(args.lease_time),
+            store: store(&args)?,
             margin: margin(&args)?,
             engine: EngineOptions::try_from(&args)?,
             interface: Choice {
@@ -67,7 +76,6 @@ impl TryFrom<Args> for Settings {
                 public_ip: args.public_ip,
                 public_ipv6: args.public_ipv6,
             },
-            config: args.net_config_path,
             subnet_file: args.subnet_file,
             verbosity: args.v,
         })
@@ -97,11 +105,50 @@ impl TryFrom<&Args> for EngineOptions {
     }
 }
 
-fn store(typed: Option<&str>) -> Result<PathBuf, Wrong> {
-    let typed = typed.ok_or_else(|| Wrong(NO_STORE.to_owned()))?;
-    let dir = typed.strip_prefix("file:").filter(|dir| !dir.is_empty());
-    dir.map(PathBuf::from)
-        .ok_or_else(|| Wrong(format!("--store={typed}: not of the form file:DIR")))
+fn store(args: &Args) -> Result<Store, Wrong> {
+    let lease_time = minutes(args.lease_time);
+    if args.lease_time < 2 {
+        return wrong("--lease-time must be at least 2 minutes");
+    }
+    match (
+        args.store.as_str(),
+        args.store.strip_prefix("file:"),
+        &args.net_config_path,
+    ) {
+        ("etcd", _, None) => etcd(args, lease_time).map(Store::Etcd),
+        ("etcd", _, Some(_)) => wrong(
+            "--net-config-path needs --store=file:DIR; with etcd the network config is kept there",
+        ),
+        (_, Some(dir), config) if !dir.is_empty() => Ok(Store::File {
+            dir: dir.into(),
+            config: config.clone(),
+            lease_time,
+        }),
+        (typed, ..) => wrong(format!(
+            "--store={typed}: neither etcd nor of the form file:DIR"
+        )),
+    }
+}
+
+fn etcd(args: &Args, lease_time: Duration) -> Result<EtcdOptions, Wrong> {
+    let identity = match (&args.etcd_certfile, &args.etcd_keyfile) {
+        (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+        (None, None) => None,
+        _ => return wrong("--etcd-certfile and --etcd-keyfile need each other"),
+    };
+    let user = match (&args.etcd_username, &args.etcd_password) {
+        (Some(name), password) => Some((name.clone(), password.clone().unwrap_or_default())),
+        (None, None) => None,
+        (None, Some(_)) => return wrong("--etcd-password needs --etcd-username"),
+    };
+    Ok(EtcdOptions {
+        endpoints: args.etcd_endpoints.clone(),
+        prefix: args.etcd_prefix.clone(),
+        ca_file: args.etcd_cafile.clone(),
+        identity,
+        user,
+        lease_time,
+    })
 }
 
 fn margin(args: &Args) -> Result<Duration, Wrong> {
@@ -110,9 +157,6 @@ fn margin(args: &Args) -> Result<Duration, Wrong> {
         return wrong(format!(
             "--subnet-lease-renew-margin must be between 1 and {MARGIN_MINUTES_MAX} minutes"
         ));
-    }
-    if args.lease_time < 2 {
-        return wrong("--lease-time must be at least 2 minutes");
     }
     Ok(minutes(margin))
 }
@@ -166,10 +210,37 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_store_is_explained() {
-        let args = Args::try_parse_from(["flanneld"]).unwrap();
-        assert_eq!(Settings::try_from(args).unwrap_err().to_string(), NO_STORE);
-        assert!(settings(&["--store=redis:x"]).is_err());
+    fn leases_are_kept_in_etcd_unless_told_otherwise() {
+        let plain = Settings::try_from(Args::try_parse_from(["flanneld"]).unwrap()).unwrap();
+        let Store::Etcd(etcd) = plain.store else {
+            panic!("not etcd")
+        };
+        assert_eq!(
+            etcd.endpoints,
+            ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]
+        );
+        assert_eq!(etcd.prefix, "/coreos.com/network");
+        assert!(settings(&["--store=redis:x"]).is_err() && settings(&["--store=file:"]).is_err());
+        assert!(settings(&["--store=etcd", "--net-config-path=/c"]).is_err());
+    }
+
+    #[test]
+    fn what_etcd_is_told_must_be_complete() {
+        let etcd = |flag: &str| settings(&["--store=etcd", flag]);
+        assert!(etcd("--etcd-certfile=/c").is_err() && etcd("--etcd-keyfile=/k").is_err());
+        assert!(etcd("--etcd-password=p").is_err());
+        assert!(etcd("--etcd-cafile=/ca").is_ok());
+    }
+
+    #[test]
+    fn the_password_is_in_no_log_line() {
+        let settings = settings(&[
+            "--store=etcd",
+            "--etcd-username=u",
+            "--etcd-password=secret",
+        ])
+        .unwrap();
+        assert!(!format!("{settings:?}").contains("secret"));
     }
 
     #[test]

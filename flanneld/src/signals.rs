@@ -6,7 +6,11 @@ use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::Duration;
 use tracing::info;
+
+/// How long the daemon may take to end by itself.
+const PATIENCE: Duration = Duration::from_millis(150);
 
 /// Sends a happening for the first signal that asks to stop.
 pub(crate) fn listen(happenings: Sender<Happening>) -> io::Result<()> {
@@ -20,6 +24,7 @@ pub(crate) fn listen(happenings: Sender<Happening>) -> io::Result<()> {
             }
             asked = true;
             info!("signal {signal}: stopping");
+            let _ = thread::Builder::new().spawn(leave_in_time);
             // Nobody listens any more: the daemon is ending anyway.
             let _ = happenings.send(Happening::Stop);
         }
@@ -28,4 +33,11 @@ pub(crate) fn listen(happenings: Sender<Happening>) -> io::Result<()> {
         .name("signals".to_owned())
         .spawn(listener)
         .map(drop)
+}
+
+/// A registry that does not answer must not hold up the end: what this daemon made vanishes with the process.
+fn leave_in_time() {
+    thread::sleep(PATIENCE);
+    info!("exiting without waiting for answers");
+    std::process::exit(0);
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 #[cfg(test)]
 mod contract;
+mod etcd;
 mod file;
-mod notify;
 
+pub use etcd::{EtcdOptions, EtcdRegistry};
 pub use file::FileRegistry;
 
 /// A store of leases and the network config.
@@ -102,6 +103,15 @@ impl Snapshot {
             .filter_map(|record| record.name.parse().ok());
         self.leases.iter().map(|lease| lease.key).chain(unreadable)
     }
+}
+
+/// Reads a record by its name and value; an error says what is wrong with it.
+fn parse_record(name: &str, value: &str) -> Result<(SubnetKey, LeaseAttrs), String> {
+    let key = name
+        .parse::<SubnetKey>()
+        .map_err(|error| error.to_string())?;
+    let attrs = LeaseAttrs::parse(value).map_err(|error| error.to_string())?;
+    Ok((key, attrs))
 }
 
 impl fmt::Display for BadRecord {

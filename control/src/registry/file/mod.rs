@@ -11,8 +11,10 @@
 //! nodes that share it over the network need no agreement about the hour. Files whose time is up count as
 //! absent and stay until their name is taken again. Names starting with a dot are drafts and ignored.
 
-use super::notify::Notifier;
-use super::{BadRecord, News, Registry, RegistryError, Snapshot, Watch};
+mod notify;
+mod watcher;
+
+use super::{BadRecord, News, Registry, RegistryError, Snapshot, Watch, parse_record};
 use crate::atomic_file;
 use crate::lease::{Lease, LeaseAttrs, Revision};
 use crate::subnet_key::SubnetKey;
@@ -22,17 +24,14 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, SystemTime};
+use watcher::Watcher;
 
 const MODE_LEASE: u32 = 0o644;
 const MODE_RESERVATION: u32 = 0o444;
 const OWNER_MAY_WRITE: u32 = 0o200;
 /// No honest record or config comes near; more would only cost memory.
 const TEXT_MAX: u64 = 64 * 1024;
-/// How often the directory is read without having been told to: network file systems tell nothing.
-const RESCAN: Duration = Duration::from_secs(5);
-
 /// Leases kept in a directory.
 #[derive(Clone, Debug)]
 pub struct FileRegistry {
@@ -47,6 +46,8 @@ type Known = BTreeMap<String, Entry>;
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     stamp: Revision,
+    /// When its time is up; a reservation's never is.
+    ends: Option<SystemTime>,
     content: Result<Lease, String>,
 }
 
@@ -97,19 +98,6 @@ impl FileRegistry {
         file.metadata()?.modified()
     }
 
-    fn lease(&self, key: SubnetKey, attrs: LeaseAttrs, found: &Metadata) -> io::Result<Lease> {
-        let reserved = found.mode() & OWNER_MAY_WRITE == 0;
-        let expires = (!reserved)
-            .then(|| found.modified().map(|written| written + self.lease_time))
-            .transpose()?;
-        Ok(Lease {
-            key,
-            attrs,
-            expires,
-            revision: stamp(found),
-        })
-    }
-
     /// The record under a name as it is now, if it is there, readable, and its time is not up.
     fn current(&self, key: SubnetKey) -> io::Result<Option<Lease>> {
         let entry = absent_as_none(self.read_entry(&key.to_string()))?;
@@ -120,28 +108,22 @@ impl FileRegistry {
         let path = self.subnets().join(name);
         let found = fs::symlink_metadata(&path)?;
         if !found.is_file() {
-            return Ok(Entry {
-                stamp: stamp(&found),
-                content: Err("is no ordinary file".to_owned()),
-            });
+            return Ok(Entry::unreadable(&found, "is no ordinary file"));
         }
         let mut file = File::open(&path)?;
         let found = file.metadata()?;
-        let text = read_bounded(&mut file)?;
-        let record = name.parse::<SubnetKey>().map_err(|error| error.to_string());
-        let record = record.and_then(|key| {
-            Ok((
-                key,
-                LeaseAttrs::parse(&text).map_err(|error| error.to_string())?,
-            ))
-        });
-        let content = match record {
-            Ok((key, attrs)) => Ok(self.lease(key, attrs, &found)?),
-            Err(why) => Err(why),
+        let (stamp, reserved) = (stamp(&found), reserved(&found));
+        let ends = found.modified()? + self.lease_time;
+        let lease = |(key, attrs)| Lease {
+            key,
+            attrs,
+            reserved,
+            revision: stamp,
         };
         Ok(Entry {
-            stamp: stamp(&found),
-            content,
+            stamp,
+            ends: (!reserved).then_some(ends),
+            content: parse_record(name, &read_bounded(&mut file)?).map(lease),
         })
     }
 
@@ -159,23 +141,20 @@ impl FileRegistry {
                 fresh.insert(name, entry);
             }
         }
-        fresh.retain(|_, entry| !entry.content.as_ref().is_ok_and(|lease| over(lease, now)));
+        fresh.retain(|_, entry| !entry.over(now));
         Ok(fresh)
     }
 
     fn scan_entry(&self, known: &Known, name: &str, found: &fs::DirEntry) -> io::Result<Entry> {
         let metadata = found.metadata()?;
-        let unchanged = known
-            .get(name)
-            .filter(|entry| entry.stamp == stamp(&metadata) && same_kind(entry, &metadata));
+        let unchanged = known.get(name).filter(|entry| entry.unchanged(&metadata));
         if let Some(entry) = unchanged {
             return Ok(entry.clone());
         }
         match self.read_entry(name) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Entry {
-                stamp: stamp(&metadata),
-                content: Err(error.to_string()),
-            }),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Ok(Entry::unreadable(&metadata, &error.to_string()))
+            }
             entry => entry,
         }
     }
@@ -207,12 +186,11 @@ impl FileRegistry {
 
     fn try_create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> io::Result<Option<Lease>> {
         let _lock = self.lock()?;
-        let now = self.now()?;
-        let taken = match absent_as_none(self.read_entry(&key.to_string()))? {
-            None => false,
-            Some(entry) => !entry.content.is_ok_and(|lease| over(&lease, now)),
-        };
-        if taken {
+        let (now, found) = (
+            self.now()?,
+            absent_as_none(self.read_entry(&key.to_string()))?,
+        );
+        if found.is_some_and(|entry| !entry.over(now)) {
             return Ok(None);
         }
         self.write(key, attrs, MODE_LEASE).map(Some)
@@ -226,16 +204,15 @@ impl FileRegistry {
         else {
             return Ok(None);
         };
-        let reserved = current.expires.is_none();
         if current.attrs != *attrs {
-            let mode = if reserved {
+            let mode = if current.reserved {
                 MODE_RESERVATION
             } else {
                 MODE_LEASE
             };
             return self.write(seen.key, attrs, mode).map(Some);
         }
-        if !reserved {
+        if !current.reserved {
             touch(&File::open(self.path(seen.key))?)?;
         }
         self.written(seen.key).map(Some)
@@ -302,105 +279,7 @@ impl Registry for FileRegistry {
     }
 
     fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError> {
-        let failed = |error: io::Error| self.unavailable(&error);
-        let (notifier, stop) = Notifier::new().map_err(failed)?;
-        let watcher = Watcher {
-            store: self.clone(),
-            notifier,
-            news,
-            known: None,
-            config: None,
-            lost: false,
-        };
-        let thread = thread::Builder::new()
-            .name("file-store".to_owned())
-            .spawn(|| watcher.run())
-            .map_err(failed)?;
-        Ok(Watch::new(thread, move || stop.stop()))
-    }
-}
-
-/// The thread that reads the directory whenever it may have changed and tells the difference.
-struct Watcher {
-    store: FileRegistry,
-    notifier: Notifier,
-    news: Box<dyn FnMut(News) + Send>,
-    known: Option<Known>,
-    config: Option<String>,
-    lost: bool,
-}
-
-impl Watcher {
-    fn run(mut self) {
-        loop {
-            // Watching before reading: what changes in between is then noticed at the next turn.
-            self.notifier.watch_records(&self.store.subnets());
-            self.notifier.watch_file(&self.store.config);
-            self.look();
-            if !self.notifier.wait(RESCAN) {
-                return;
-            }
-        }
-    }
-
-    fn look(&mut self) {
-        let nothing = Known::new();
-        match self.store.scan(self.known.as_ref().unwrap_or(&nothing)) {
-            Ok(fresh) => self.found(fresh),
-            Err(error) => self.failed(&error),
-        }
-        self.look_at_config();
-    }
-
-    fn found(&mut self, fresh: Known) {
-        if std::mem::take(&mut self.lost) {
-            (self.news)(News::Regained);
-        }
-        match self.known.replace(fresh) {
-            None => self.tell_all(),
-            Some(before) => self.tell_difference(&before),
-        }
-    }
-
-    fn failed(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.lost, true) {
-            (self.news)(News::Lost(self.store.unavailable(error).to_string()));
-        }
-    }
-
-    fn tell_all(&mut self) {
-        let all = self.known.as_ref().map(snapshot).unwrap_or_default();
-        (self.news)(News::Snapshot(all));
-    }
-
-    fn tell_difference(&mut self, before: &Known) {
-        let Some(now) = &self.known else { return };
-        for (name, entry) in now {
-            if before.get(name) != Some(entry) {
-                (self.news)(match &entry.content {
-                    Ok(lease) => News::Put(lease.clone()),
-                    Err(why) => News::Bad(BadRecord {
-                        name: name.clone(),
-                        why: why.clone(),
-                    }),
-                });
-            }
-        }
-        let gone = before.keys().filter(|name| !now.contains_key(*name));
-        for key in gone.filter_map(|name| name.parse().ok()) {
-            (self.news)(News::Gone(key));
-        }
-    }
-
-    /// A config that cannot be read now is no news: what was read before goes on.
-    fn look_at_config(&mut self) {
-        let Ok(text) = self.store.read_config() else {
-            return;
-        };
-        if self.config.as_ref() != Some(&text) {
-            self.config = Some(text.clone());
-            (self.news)(News::Config(text));
-        }
+        Watcher::start(self.clone(), news).map_err(|error| self.unavailable(&error))
     }
 }
 
@@ -418,17 +297,27 @@ fn snapshot(known: &Known) -> Snapshot {
     snapshot
 }
 
-fn over(lease: &Lease, now: SystemTime) -> bool {
-    lease.expires.is_some_and(|expires| expires <= now)
+impl Entry {
+    fn unreadable(found: &Metadata, why: &str) -> Self {
+        Self {
+            stamp: stamp(found),
+            ends: None,
+            content: Err(why.to_owned()),
+        }
+    }
+
+    fn over(&self, now: SystemTime) -> bool {
+        self.content.is_ok() && self.ends.is_some_and(|ends| ends <= now)
+    }
+
+    /// Making a file a reservation changes neither its time nor its number.
+    fn unchanged(&self, found: &Metadata) -> bool {
+        self.stamp == stamp(found) && self.ends.is_none() == reserved(found)
+    }
 }
 
-/// Making a file a reservation changes neither its time nor its number.
-fn same_kind(entry: &Entry, found: &Metadata) -> bool {
-    let reserved = found.mode() & OWNER_MAY_WRITE == 0;
-    entry
-        .content
-        .as_ref()
-        .is_ok_and(|lease| lease.expires.is_none() == reserved)
+fn reserved(found: &Metadata) -> bool {
+    found.mode() & OWNER_MAY_WRITE == 0
 }
 
 fn stamp(found: &Metadata) -> Revision {
@@ -472,8 +361,9 @@ fn unavailable(path: &Path, error: &io::Error) -> RegistryError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::contract::{Fixture, contract};
+    use super::notify::Notifier;
     use super::*;
+    use crate::registry::contract::{Fixture, contract};
     use std::fs::FileTimes;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
@@ -596,8 +486,8 @@ mod tests {
         )
         .unwrap();
         directory.expire("10.5.1.0-24");
-        assert_eq!(store.snapshot().unwrap().leases[0].expires, None);
-        assert!(lease.expires.is_some());
+        assert!(store.snapshot().unwrap().leases[0].reserved);
+        assert!(!lease.reserved);
     }
 
     #[test]

@@ -1,0 +1,389 @@
+//! etcd, version 3: the only place that speaks it, by the keys and values flannel has always used.
+//!
+//! ```text
+//! PREFIX/config                   network config
+//! PREFIX/subnets/10.5.26.0-24     lease value; attached to an etcd lease, or to none: a reservation
+//! ```
+//!
+//! The client is asynchronous; here its runtime has a single thread's worth of work and is driven by whoever
+//! waits: a caller in one of the blocking methods, or the watch's thread. Every write is one transaction that
+//! names the version it is based on, and can be told from its outcome even when the first answer was lost.
+
+mod pool;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tls_tests;
+mod watcher;
+
+use super::{BadRecord, News, Registry, RegistryError, Snapshot, Watch, parse_record};
+use crate::lease::{Lease, LeaseAttrs, Revision};
+use crate::subnet_key::SubnetKey;
+use etcd_client::{
+    Client, Compare, CompareOp, Error, GetOptions, KeyValue, LeaseTimeToLiveOptions, PutOptions,
+    Txn, TxnOp, TxnOpResponse,
+};
+use pool::Pool;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tracing::debug;
+use watcher::Watcher;
+
+/// Keys fetched in one answer; a whole network of nodes would not fit into one message.
+const PAGE: i64 = 5000;
+
+/// How to reach etcd.
+#[derive(Clone, Default)]
+pub struct EtcdOptions {
+    /// URLs, tried in turn.
+    pub endpoints: Vec<String>,
+    /// In front of every key.
+    pub prefix: String,
+    /// Certificates that may vouch for the servers; else the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// User and password.
+    pub user: Option<(String, String)>,
+    /// How long a lease lasts unless renewed.
+    pub lease_time: Duration,
+}
+
+/// Leases kept in etcd.
+#[derive(Clone, Debug)]
+pub struct EtcdRegistry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    runtime: Runtime,
+    store: Store,
+}
+
+/// The asynchronous side.
+#[derive(Debug)]
+struct Store {
+    pool: Pool,
+    prefix: String,
+    lease_time: Duration,
+}
+
+/// All records as of one revision of the store.
+struct Listing {
+    snapshot: Snapshot,
+    revision: i64,
+}
+
+impl EtcdRegistry {
+    /// Prepares to talk to etcd. No server is contacted yet, but files named must be readable.
+    pub fn open(options: EtcdOptions) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (prefix, lease_time) = (clean(&options.prefix), options.lease_time);
+        let pool = Pool::new(options)?;
+        Ok(Self(Arc::new(Inner {
+            runtime,
+            store: Store {
+                pool,
+                prefix,
+                lease_time,
+            },
+        })))
+    }
+
+    fn block<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.runtime.block_on(work)
+    }
+}
+
+impl Registry for EtcdRegistry {
+    fn config(&self) -> Result<String, RegistryError> {
+        let text = self.block(self.0.store.config())?;
+        text.ok_or_else(|| RegistryError::NoConfig(self.0.store.config_cure()))
+    }
+
+    fn lease_time(&self) -> Duration {
+        self.0.store.lease_time
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, RegistryError> {
+        Ok(self.block(self.0.store.list())?.snapshot)
+    }
+
+    fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
+        self.block(self.0.store.create(key, attrs))
+    }
+
+    fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
+        self.block(self.0.store.renew(seen, attrs))
+    }
+
+    fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
+        self.block(self.0.store.remove(seen))
+    }
+
+    fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError> {
+        Watcher::start(Arc::clone(&self.0), news)
+            .map_err(|error| RegistryError::Unavailable(error.to_string()))
+    }
+}
+
+impl Store {
+    fn config_key(&self) -> String {
+        format!("{}/config", self.prefix)
+    }
+
+    fn config_cure(&self) -> String {
+        let key = self.config_key();
+        format!(
+            r#"Write one: etcdctl put {key} '{{"Network":"10.5.0.0/16","Backend":{{"Type":"vxlan"}}}}'"#
+        )
+    }
+
+    /// With the slash at its end: what merely begins like it is somebody else's.
+    fn subnets(&self) -> String {
+        format!("{}/subnets/", self.prefix)
+    }
+
+    fn key(&self, key: SubnetKey) -> String {
+        format!("{}{key}", self.subnets())
+    }
+
+    async fn config(&self) -> Result<Option<String>, RegistryError> {
+        let key = self.config_key();
+        let answer = self
+            .pool
+            .call(async |mut client: Client| client.get(&*key, None).await)
+            .await?;
+        Ok(answer.kvs().first().map(|found| text(found.value())))
+    }
+
+    /// Every record at one revision, however many answers that takes.
+    async fn list(&self) -> Result<Listing, RegistryError> {
+        let mut listing = Listing {
+            snapshot: Snapshot::default(),
+            revision: 0,
+        };
+        let mut from = self.subnets().into_bytes();
+        loop {
+            let revision = listing.revision;
+            let page = self
+                .pool
+                .call(async |client: Client| self.page(client, &from, revision).await)
+                .await?;
+            if revision == 0 {
+                listing.revision = page.header().map_or(0, |header| header.revision());
+            }
+            for found in page.kvs() {
+                self.sort(found, &mut listing.snapshot);
+            }
+            match page.kvs().last().filter(|_| page.more()) {
+                Some(last) => from = [last.key(), &[0]].concat(),
+                None => return Ok(listing),
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        mut client: Client,
+        from: &[u8],
+        revision: i64,
+    ) -> Result<etcd_client::GetResponse, Error> {
+        let mut end = self.subnets().into_bytes();
+        // The slash at its end becomes the next character: the end of all that begins with the prefix.
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        let options = GetOptions::new()
+            .with_range(end)
+            .with_limit(PAGE)
+            .with_revision(revision);
+        client.get(from, Some(options)).await
+    }
+
+    fn sort(&self, found: &KeyValue, snapshot: &mut Snapshot) {
+        match self.record(found) {
+            Ok(lease) => snapshot.leases.push(lease),
+            Err(bad) => drop(snapshot.bad.insert(bad)),
+        }
+    }
+
+    /// Reads a key below `subnets`.
+    fn record(&self, found: &KeyValue) -> Result<Lease, BadRecord> {
+        let name = self.name(found.key());
+        let (key, attrs) =
+            parse_record(&name, &text(found.value())).map_err(|why| BadRecord { name, why })?;
+        let revision = Revision(found.mod_revision() as u64, found.lease() as u64);
+        Ok(Lease {
+            key,
+            attrs,
+            reserved: found.lease() == 0,
+            revision,
+        })
+    }
+
+    fn name(&self, key: &[u8]) -> String {
+        let name = text(key);
+        name.strip_prefix(&self.subnets())
+            .map(str::to_owned)
+            .unwrap_or(name)
+    }
+
+    async fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
+        let lease = self.grant().await?;
+        let absent = Compare::version(self.key(key), CompareOp::Equal, 0);
+        self.put_leased(key, attrs, absent, lease).await
+    }
+
+    async fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
+        let unchanged = self.unchanged(seen);
+        if seen.reserved {
+            return self.put(seen.key, attrs, unchanged, 0).await;
+        }
+        let lease = self.grant().await?;
+        let renewed = self.put_leased(seen.key, attrs, unchanged, lease).await?;
+        self.drop_lease(seen.revision.1 as i64).await;
+        Ok(renewed)
+    }
+
+    async fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
+        let key = self.key(seen.key);
+        let delete = Txn::new()
+            .when([self.unchanged(seen)])
+            .and_then([TxnOp::delete(&*key, None)])
+            .or_else([TxnOp::get(&*key, None)]);
+        let answer = self
+            .pool
+            .call(async |mut client: Client| client.txn(delete.clone()).await)
+            .await?;
+        if !answer.succeeded() && found(&answer).is_some() {
+            return Err(RegistryError::Conflict(seen.key));
+        }
+        self.drop_lease(seen.revision.1 as i64).await;
+        Ok(())
+    }
+
+    fn unchanged(&self, seen: &Lease) -> Compare {
+        Compare::mod_revision(self.key(seen.key), CompareOp::Equal, seen.revision.0 as i64)
+    }
+
+    /// Writes a record attached to a lease, which is given back if that fails.
+    async fn put_leased(
+        &self,
+        key: SubnetKey,
+        attrs: &LeaseAttrs,
+        condition: Compare,
+        lease: i64,
+    ) -> Result<Lease, RegistryError> {
+        let outcome = self.put(key, attrs, condition, lease).await;
+        if outcome.is_err() {
+            self.drop_lease(lease).await;
+        }
+        outcome
+    }
+
+    /// Writes a record under a condition. Where an answer got lost and the write was repeated, what stands there tells whether it was ours.
+    async fn put(
+        &self,
+        key: SubnetKey,
+        attrs: &LeaseAttrs,
+        condition: Compare,
+        lease: i64,
+    ) -> Result<Lease, RegistryError> {
+        let (name, value) = (self.key(key), attrs.to_json());
+        let put = TxnOp::put(&*name, &*value, Some(PutOptions::new().with_lease(lease)));
+        let write = Txn::new()
+            .when([condition])
+            .and_then([put])
+            .or_else([TxnOp::get(&*name, None)]);
+        let answer = self
+            .pool
+            .call(async |mut client: Client| client.txn(write.clone()).await)
+            .await?;
+        let written = |revision: i64| Lease {
+            key,
+            attrs: attrs.clone(),
+            reserved: lease == 0,
+            revision: Revision(revision as u64, lease as u64),
+        };
+        if answer.succeeded() {
+            return Ok(written(
+                answer.header().map_or(0, |header| header.revision()),
+            ));
+        }
+        let ours = found(&answer).filter(|found| lease != 0 && found.lease() == lease);
+        ours.map(|found| written(found.mod_revision()))
+            .ok_or(RegistryError::Conflict(key))
+    }
+
+    async fn grant(&self) -> Result<i64, RegistryError> {
+        let seconds = self.lease_time.as_secs() as i64;
+        let answer = self
+            .pool
+            .call(async |mut client: Client| client.lease_grant(seconds, None).await)
+            .await?;
+        Ok(answer.id())
+    }
+
+    /// Ends a lease nothing is attached to any more; stock leaves one behind at every renewal. It would run out anyway.
+    async fn drop_lease(&self, lease: i64) {
+        if lease == 0 {
+            return;
+        }
+        let ended = self.pool.call(async |mut client: Client| {
+            let options = LeaseTimeToLiveOptions::new().with_keys();
+            let attached = client.lease_time_to_live(lease, Some(options)).await?;
+            if attached.ttl() > 0 && attached.keys().is_empty() {
+                client.lease_revoke(lease).await?;
+            }
+            Ok(())
+        });
+        if let Err(error) = ended.await {
+            debug!("lease {lease:x} is left to run out: {error}");
+        }
+    }
+}
+
+/// What a failed transaction found instead.
+fn found(answer: &etcd_client::TxnResponse) -> Option<KeyValue> {
+    answer
+        .op_responses()
+        .into_iter()
+        .find_map(|response| match response {
+            TxnOpResponse::Get(found) => found.kvs().first().cloned(),
+            _ => None,
+        })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A key prefix the way paths are written: no doubled and no trailing slashes.
+fn clean(prefix: &str) -> String {
+    let root = if prefix.starts_with('/') { "/" } else { "" };
+    let parts: Vec<&str> = prefix.split('/').filter(|part| !part.is_empty()).collect();
+    format!("{root}{}", parts.join("/"))
+}
+
+impl fmt::Debug for EtcdOptions {
+    /// Leaves the password out.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.user.as_ref().map(|(name, _)| name);
+        let mut shown = formatter.debug_struct("EtcdOptions");
+        shown
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix)
+            .field("ca_file", &self.ca_file);
+        shown
+            .field("identity", &self.identity)
+            .field("user", &user)
+            .field("lease_time", &self.lease_time)
+            .finish()
+    }
+}

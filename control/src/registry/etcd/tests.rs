@@ -1,0 +1,373 @@
+//! The registry against a real etcd: the contract, and what goes wrong with servers.
+
+use super::server::Server;
+use super::{EtcdOptions, EtcdRegistry, clean};
+use crate::lease::LeaseAttrs;
+use crate::registry::contract::{Fixture, contract};
+use crate::registry::{News, Registry, RegistryError, Watch};
+use crate::subnet_key::SubnetKey;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86400);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static SHARED: LazyLock<Server> = LazyLock::new(Server::start);
+
+/// A prefix of its own on the shared server.
+struct Prefix(String);
+
+fn prefix() -> Prefix {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    Prefix(format!(
+        "/test{}/network",
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    ))
+}
+
+fn options(endpoints: &[String], prefix: &str) -> EtcdOptions {
+    EtcdOptions {
+        endpoints: endpoints.to_vec(),
+        prefix: prefix.to_owned(),
+        lease_time: DAY,
+        ..EtcdOptions::default()
+    }
+}
+
+fn open(endpoints: &[String]) -> EtcdRegistry {
+    EtcdRegistry::open(options(endpoints, "/net")).unwrap()
+}
+
+impl Prefix {
+    fn record(&self, name: &str) -> String {
+        format!("{}/subnets/{name}", self.0)
+    }
+}
+
+impl Fixture for Prefix {
+    fn registry(&self) -> Arc<dyn Registry> {
+        Arc::new(EtcdRegistry::open(options(&[SHARED.url()], &self.0)).unwrap())
+    }
+
+    fn set_config(&self, text: &str) {
+        SHARED.ctl(&["put", &format!("{}/config", self.0), "--", text]);
+    }
+
+    fn reserve(&self, name: &str, value: &str) {
+        SHARED.ctl(&["put", &self.record(name), "--", value]);
+    }
+
+    fn value(&self, name: &str) -> String {
+        SHARED
+            .ctl(&["get", "--print-value-only", &self.record(name)])
+            .trim_end_matches('\n')
+            .to_owned()
+    }
+
+    fn delete(&self, name: &str) {
+        SHARED.ctl(&["del", &self.record(name)]);
+    }
+
+    /// A lease that is revoked takes its key along just as one that runs out.
+    fn expire(&self, name: &str) {
+        let shown = SHARED.ctl(&["get", "--write-out=json", &self.record(name)]);
+        let found: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let lease = found["kvs"][0]["lease"].as_i64().unwrap();
+        SHARED.ctl(&["lease", "revoke", &format!("{lease:x}")]);
+    }
+}
+
+contract!(prefix);
+
+fn key(text: &str) -> SubnetKey {
+    text.parse().unwrap()
+}
+
+fn node(address: &str) -> LeaseAttrs {
+    LeaseAttrs {
+        public_ip: Some(address.parse().unwrap()),
+        ..LeaseAttrs::default()
+    }
+}
+
+fn watch(registry: &dyn Registry) -> (Watch, Receiver<News>) {
+    let (sender, news) = channel();
+    let watch = registry
+        .watch(Box::new(move |report| drop(sender.send(report))))
+        .unwrap();
+    (watch, news)
+}
+
+fn await_news(news: &Receiver<News>, wanted: impl Fn(&News) -> bool) -> News {
+    loop {
+        let report = news.recv_timeout(PATIENCE).expect("no such news");
+        if wanted(&report) {
+            return report;
+        }
+    }
+}
+
+fn keys(news: News) -> Vec<String> {
+    let News::Snapshot(all) = news else {
+        panic!("no snapshot: {news:?}")
+    };
+    all.leases
+        .iter()
+        .map(|lease| lease.key.to_string())
+        .collect()
+}
+
+fn is_snapshot(news: &News) -> bool {
+    matches!(news, News::Snapshot(_))
+}
+
+#[test]
+fn a_prefix_is_written_like_a_path() {
+    assert_eq!(clean("/coreos.com/network"), "/coreos.com/network");
+    assert_eq!(clean("//kube-centos//network/"), "/kube-centos/network");
+    assert_eq!(clean("network"), "network");
+    assert_eq!(clean("/"), "/");
+}
+
+#[test]
+fn keys_beside_the_subnets_are_no_leases() {
+    // Stock lists whatever begins with the word, and believes it.
+    let prefix = prefix();
+    SHARED.ctl(&[
+        "put",
+        &format!("{}/subnets-old/10.5.9.0-24", prefix.0),
+        "--",
+        r#"{"PublicIP":"1.2.3.4"}"#,
+    ]);
+    let found = prefix.registry().snapshot().unwrap();
+    assert!(found.leases.is_empty() && found.bad.is_empty(), "{found:?}");
+}
+
+#[test]
+fn many_leases_are_listed_whole() {
+    let prefix = prefix();
+    let registry = EtcdRegistry::open(options(&[SHARED.url()], &prefix.0)).unwrap();
+    let many = super::PAGE as usize + 10;
+    registry.block(async {
+        let mut client = registry.0.store.pool.client().await.unwrap();
+        for n in 0..many {
+            let name = format!("10.{}.{}.0-24", n / 256, n % 256);
+            client
+                .put(prefix.record(&name), r#"{"PublicIP":"1.2.3.4"}"#, None)
+                .await
+                .unwrap();
+        }
+    });
+    assert_eq!(registry.snapshot().unwrap().leases.len(), many);
+}
+
+#[test]
+fn renewing_leaves_no_etcd_lease_behind() {
+    // Stock leaves one at every renewal and restart.
+    let server = Server::start();
+    let registry = open(&[server.url()]);
+    let mut lease = registry
+        .create(key("10.5.1.0-24"), &node("1.2.3.4"))
+        .unwrap();
+    for _ in 0..3 {
+        lease = registry.renew(&lease, &lease.attrs).unwrap();
+    }
+    assert!(
+        registry
+            .renew(
+                &crate::lease::Lease {
+                    revision: crate::lease::Revision(1, 1),
+                    ..lease
+                },
+                &node("1.2.3.5")
+            )
+            .is_err()
+    );
+    assert!(
+        registry
+            .create(key("10.5.1.0-24"), &node("1.2.3.5"))
+            .is_err()
+    );
+    assert!(
+        server.ctl(&["lease", "list"]).starts_with("found 1 leases"),
+        "{}",
+        server.ctl(&["lease", "list"])
+    );
+}
+
+#[test]
+fn a_dead_endpoint_costs_no_call() {
+    let server = Server::start();
+    let dead = Server::prepare("http", &[]).url();
+    let registry = open(&[dead.clone(), server.url(), dead]);
+    for third in 1..20 {
+        registry
+            .create(key(&format!("10.5.{third}.0-24")), &node("1.2.3.4"))
+            .unwrap();
+    }
+    assert_eq!(registry.snapshot().unwrap().leases.len(), 19);
+}
+
+#[test]
+fn an_unreachable_server_is_an_error_that_names_it() {
+    let dead = Server::prepare("http", &[]).url();
+    let refused = open(std::slice::from_ref(&dead)).snapshot().unwrap_err();
+    assert!(
+        matches!(&refused, RegistryError::Unavailable(why) if why.contains(&dead) && why.contains("refused")),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_watch_outlives_a_server_killed_and_started_again() {
+    let mut server = Server::start();
+    let registry = open(&[server.url()]);
+    let (_watch, news) = watch(&registry);
+    await_news(&news, is_snapshot);
+    registry
+        .create(key("10.5.1.0-24"), &node("1.2.3.4"))
+        .unwrap();
+    await_news(&news, |report| matches!(report, News::Put(_)));
+    server.kill();
+    await_news(&news, |report| matches!(report, News::Lost(_)));
+    server.run();
+    assert_eq!(news.recv_timeout(PATIENCE).unwrap(), News::Regained);
+    assert_eq!(keys(news.recv_timeout(PATIENCE).unwrap()), ["10.5.1.0-24"]);
+    registry
+        .create(key("10.5.2.0-24"), &node("1.2.3.5"))
+        .unwrap();
+    await_news(
+        &news,
+        |report| matches!(report, News::Put(lease) if lease.key == key("10.5.2.0-24")),
+    );
+}
+
+#[test]
+fn a_frozen_server_is_noticed_and_heard_again() {
+    // Stock asks for no sign of life and may wait for ever.
+    let server = Server::start();
+    let registry = open(&[server.url()]);
+    let (_watch, news) = watch(&registry);
+    await_news(&news, is_snapshot);
+    server.freeze(true);
+    await_news(&news, |report| matches!(report, News::Lost(_)));
+    assert!(registry.snapshot().is_err());
+    server.freeze(false);
+    await_news(&news, |report| *report == News::Regained);
+    await_news(&news, is_snapshot);
+}
+
+#[test]
+fn a_wiped_store_is_listed_anew() {
+    // Stock waits at the old revision until the new store has as many.
+    let mut server = Server::start();
+    let registry = open(&[server.url()]);
+    for third in 1..10 {
+        registry
+            .create(key(&format!("10.5.{third}.0-24")), &node("1.2.3.4"))
+            .unwrap();
+    }
+    let (_watch, news) = watch(&registry);
+    assert_eq!(keys(await_news(&news, is_snapshot)).len(), 9);
+    server.kill();
+    server.wipe();
+    server.run();
+    assert!(keys(await_news(&news, is_snapshot)).is_empty());
+    registry
+        .create(key("10.5.1.0-24"), &node("1.2.3.4"))
+        .unwrap();
+    await_news(&news, |report| matches!(report, News::Put(_)));
+}
+
+#[test]
+fn watch_subnets_recovers_from_compaction() {
+    // A change and its compaction both happen while the server does not answer us.
+    let mut server = Server::start();
+    let registry = open(&[server.url()]);
+    registry
+        .create(key("10.5.1.0-24"), &node("1.2.3.4"))
+        .unwrap();
+    let (_watch, news) = watch(&registry);
+    await_news(&news, is_snapshot);
+    server.kill();
+    await_news(&news, |report| matches!(report, News::Lost(_)));
+    server.run();
+    server.ctl(&[
+        "put",
+        "/net/subnets/10.5.1.0-24",
+        "--",
+        r#"{"PublicIP":"1.2.3.9"}"#,
+    ]);
+    let status: serde_json::Value =
+        serde_json::from_str(&server.ctl(&["get", "/", "--write-out=json"])).unwrap();
+    server.ctl(&["compact", &status["header"]["revision"].to_string()]);
+    let changed = |report: &News| match report {
+        News::Snapshot(all) => all
+            .leases
+            .iter()
+            .any(|lease| lease.attrs == node("1.2.3.9")),
+        News::Put(lease) => lease.attrs == node("1.2.3.9"),
+        _ => false,
+    };
+    await_news(&news, changed);
+    registry
+        .create(key("10.5.2.0-24"), &node("1.2.3.5"))
+        .unwrap();
+    await_news(
+        &news,
+        |report| matches!(report, News::Put(lease) if lease.key == key("10.5.2.0-24")),
+    );
+}
+
+#[test]
+fn a_watch_that_cannot_begin_ends_when_dropped() {
+    let dead = Server::prepare("http", &[]).url();
+    let (watch, news) = watch(&open(&[dead]));
+    await_news(&news, |report| matches!(report, News::Lost(_)));
+    drop(watch);
+    assert!(news.recv().is_err());
+}
+
+#[test]
+fn the_password_is_never_shown() {
+    let user = Some(("root".to_owned(), "secret".to_owned()));
+    let shown = format!(
+        "{:?}",
+        EtcdOptions {
+            user,
+            ..options(&[], "/net")
+        }
+    );
+    assert!(
+        shown.contains("root") && !shown.contains("secret"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_user_is_logged_in_again_when_the_server_forgot() {
+    let mut server = Server::start();
+    server.ctl(&["user", "add", "root:secret"]);
+    server.ctl(&["auth", "enable"]);
+    let user = |password: &str| Some(("root".to_owned(), password.to_owned()));
+    let registry = EtcdRegistry::open(EtcdOptions {
+        user: user("secret"),
+        ..options(&[server.url()], "/net")
+    })
+    .unwrap();
+    registry
+        .create(key("10.5.1.0-24"), &node("1.2.3.4"))
+        .unwrap();
+    server.kill();
+    server.run();
+    assert_eq!(registry.snapshot().unwrap().leases.len(), 1);
+    let stranger = EtcdRegistry::open(EtcdOptions {
+        user: user("wrong"),
+        ..options(&[server.url()], "/net")
+    })
+    .unwrap();
+    let refused = stranger.snapshot().unwrap_err().to_string();
+    assert!(refused.contains("authentication failed"), "{refused}");
+}

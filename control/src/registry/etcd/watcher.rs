@@ -1,0 +1,171 @@
+//! The thread that follows etcd: a listing, then every change after it. Whenever the stream ends, for whatever
+//! reason (server gone, leader lost, history compacted, store wiped), it begins again with a listing; so no
+//! change can be missed and no stale revision waited for.
+
+use super::pool::describe;
+use super::{Inner, Store, text};
+use crate::random;
+use crate::registry::{News, Snapshot, Watch};
+use etcd_client::{Client, Error, EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+const BACK_OFF_MIN: Duration = Duration::from_millis(100);
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// A stream that lived this long was a good one: the next break is a new one.
+const GOOD_LIFE: Duration = Duration::from_secs(10);
+const BEGIN_LIMIT: Duration = Duration::from_secs(5);
+
+pub(super) struct Watcher {
+    inner: Arc<Inner>,
+    news: Box<dyn FnMut(News) + Send>,
+    config: Option<String>,
+    lost: bool,
+    back_off: Duration,
+}
+
+impl Watcher {
+    /// Starts the thread.
+    pub(super) fn start(inner: Arc<Inner>, news: Box<dyn FnMut(News) + Send>) -> io::Result<Watch> {
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let mut watcher = Self {
+            inner: Arc::clone(&inner),
+            news,
+            config: None,
+            lost: false,
+            back_off: BACK_OFF_MIN,
+        };
+        let run = move || {
+            inner.runtime.block_on(async {
+                tokio::select! {
+                    () = stopped.notified() => {}
+                    () = watcher.run() => {}
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("etcd".to_owned()).spawn(run)?;
+        Ok(Watch::new(thread, move || stop.notify_one()))
+    }
+
+    async fn run(&mut self) {
+        let inner = Arc::clone(&self.inner);
+        loop {
+            let begun = Instant::now();
+            let why = self.follow(&inner.store).await;
+            if !std::mem::replace(&mut self.lost, true) {
+                (self.news)(News::Lost(why));
+            }
+            self.pause(begun.elapsed()).await;
+        }
+    }
+
+    /// One listing and its stream, to the end of it; returns what ended it.
+    async fn follow(&mut self, store: &Store) -> String {
+        let listing = match store.list().await {
+            Ok(listing) => listing,
+            Err(error) => return error.to_string(),
+        };
+        let turn = store.pool.turn();
+        let why = match self.begin(store, listing.revision + 1).await {
+            Ok(stream) => self.listen(store, listing.snapshot, stream).await,
+            Err(why) => why,
+        };
+        store.pool.give_up(turn);
+        store.pool.told(turn, &why)
+    }
+
+    /// Tells of the listing and of every change after it; returns what ended the stream.
+    async fn listen(&mut self, store: &Store, all: Snapshot, mut stream: WatchStream) -> String {
+        if std::mem::take(&mut self.lost) {
+            (self.news)(News::Regained);
+        }
+        (self.news)(News::Snapshot(all));
+        if let Ok(Some(text)) = store.config().await {
+            self.tell_config(text);
+        }
+        loop {
+            match next(&mut stream).await {
+                Ok(response) => self.tell(store, &response),
+                Err(why) => return why,
+            }
+        }
+    }
+
+    /// Asks for everything below the prefix from a revision on.
+    async fn begin(&self, store: &Store, revision: i64) -> Result<WatchStream, String> {
+        let open = async {
+            let mut client: Client = store.pool.client().await?;
+            let options = WatchOptions::new()
+                .with_prefix()
+                .with_start_revision(revision);
+            client
+                .watch(format!("{}/", store.prefix), Some(options))
+                .await
+        };
+        let opened = timeout(BEGIN_LIMIT, open).await;
+        opened
+            .map_err(|_| "no answer in time".to_owned())?
+            .map_err(|error: Error| describe(&error))
+    }
+
+    fn tell(&mut self, store: &Store, response: &WatchResponse) {
+        for event in response.events() {
+            if let Some(changed) = event.kv() {
+                self.tell_change(store, changed, event.event_type() == EventType::Put);
+            }
+        }
+    }
+
+    fn tell_change(&mut self, store: &Store, changed: &KeyValue, put: bool) {
+        if changed.key() == store.config_key().as_bytes() {
+            // A config that is removed is no news: what was read before goes on.
+            if put {
+                self.tell_config(text(changed.value()));
+            }
+        } else if changed.key().starts_with(store.subnets().as_bytes()) {
+            let news = match (put, store.record(changed)) {
+                (true, Ok(lease)) => Some(News::Put(lease)),
+                (true, Err(bad)) => Some(News::Bad(bad)),
+                (false, _) => store.name(changed.key()).parse().ok().map(News::Gone),
+            };
+            news.into_iter().for_each(&mut self.news);
+        }
+    }
+
+    fn tell_config(&mut self, text: String) {
+        if self.config.as_ref() != Some(&text) {
+            self.config = Some(text.clone());
+            (self.news)(News::Config(text));
+        }
+    }
+
+    /// Waits longer each time, and each node differently, so that a server that comes back is not run over.
+    async fn pause(&mut self, lived: Duration) {
+        if lived >= GOOD_LIFE {
+            self.back_off = BACK_OFF_MIN;
+        }
+        let jitter = random::generator().f64() + 0.5;
+        sleep(self.back_off.mul_f64(jitter)).await;
+        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+    }
+}
+
+/// The next response; an error says why there will be none.
+async fn next(stream: &mut WatchStream) -> Result<WatchResponse, String> {
+    let response = stream.message().await.map_err(|error| describe(&error))?;
+    let response = response.ok_or_else(|| "the server ended the watch".to_owned())?;
+    // A cancelled watch stays open and silent.
+    if !response.canceled() {
+        return Ok(response);
+    }
+    match (response.compact_revision(), response.cancel_reason()) {
+        (0, "") => Err("the server cancelled the watch".to_owned()),
+        (0, reason) => Err(reason.to_owned()),
+        (compacted, _) => Err(format!("history before revision {compacted} is compacted")),
+    }
+}
