@@ -12,5 +12,6 @@ mod corpus;
 mod exit;
 mod identity;
 mod inner;
+mod refusals;
 mod setup;
 mod traffic;

@@ -24,17 +24,16 @@ fn containers_talk(name: &str, profile: Profile) {
     }
 }
 
+/// One answer to the largest question, however long the machine takes over it.
 fn ping(path: &Path, from: Side) {
     let ((near, _), (_, target)) = (path.container(from), path.container(from.other()));
     let size = path.mtu() - 28;
-    let said = near
-        .run(&format!("ping -c 3 -i 0.01 -M do -s {size} {target}"))
+    near.run(&format!("ping -c 1 -w 10 -M do -s {size} {target}"))
         .unwrap();
-    assert!(said.contains(" 0% packet loss"), "{said}");
 }
 
 /// Datagrams of changing sizes there, their numbers back.
-fn datagrams(path: &Path, from: Side) {
+pub(crate) fn datagrams(path: &Path, from: Side) {
     let [near, far] = [from, from.other()].map(|side| bound(path, side));
     near.connect(far.local_addr().unwrap()).unwrap();
     far.connect(near.local_addr().unwrap()).unwrap();
@@ -90,7 +89,7 @@ fn datagram(number: u32, mtu: u32) -> Vec<u8> {
 }
 
 /// One long stream, checked byte by byte.
-fn stream(path: &Path, from: Side) {
+pub(crate) fn stream(path: &Path, from: Side) {
     let (mut near, mut far) = connected(path, from);
     thread::scope(|scope| {
         scope.spawn(move || {
