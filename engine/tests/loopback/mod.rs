@@ -100,6 +100,23 @@ impl Loopback {
         set(&self.inner, libc::SOL_UDP, libc::UDP_SEGMENT, size.into());
     }
 
+    /// Sets the ECN bits of what the peer sends.
+    pub(crate) fn mark_peer(&self, ecn: i32) {
+        set(&self.peer, libc::IPPROTO_IP, libc::IP_TOS, ecn);
+    }
+
+    /// Lets the inner socket send anywhere.
+    pub(crate) fn disconnect_inner(&self) {
+        let nowhere = libc::sockaddr {
+            sa_family: libc::AF_UNSPEC as u16,
+            sa_data: [0; 14],
+        };
+        let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+        // SAFETY: the address is a live borrow of `length` bytes, read in the call.
+        let done = unsafe { libc::connect(self.inner.as_raw_fd(), &raw const nowhere, length) };
+        assert_eq!(done, 0, "disconnect: {}", io::Error::last_os_error());
+    }
+
     /// What the peer received next: an inner packet.
     pub(crate) fn peer_receives<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
         let len = self.peer.recv(buffer).expect("a datagram at the peer");
