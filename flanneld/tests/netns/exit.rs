@@ -98,7 +98,8 @@ fn every_packet_is_accounted_for(name: &str) {
         let Some(daemon) = path.daemon(side) else {
             continue;
         };
-        daemon.stop().unwrap();
+        let status = daemon.stop().unwrap();
+        assert!(status.success(), "{status}\n{}", daemon.log());
         let counts = account(&daemon.log());
         let count = |name: &str| counts.get(name).copied().unwrap_or(0);
         let came =
