@@ -5,7 +5,7 @@ use std::io;
 use ringbuf::Frame;
 
 use crate::stats::{Counter, DropReason, WorkerStats};
-use crate::sys::gather::Gather;
+use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
 use crate::wire::Piece;
 use crate::wire::merge::TunWrite;
@@ -63,14 +63,14 @@ impl<'p> Outgoing<'p, '_> {
 pub(crate) struct TunWriter {
     /// Whether each packet is preceded by a virtio header.
     pub(crate) vnet: bool,
-    gather: Gather,
+    gather: GatherArrays,
 }
 
 impl TunWriter {
     pub(crate) fn new(vnet: bool) -> Self {
         Self {
             vnet,
-            gather: Gather::default(),
+            gather: GatherArrays::default(),
         }
     }
 
@@ -99,13 +99,14 @@ impl TunWriter {
     ) -> io::Result<()> {
         let header = write.header.to_bytes();
         let mut parts = self.gather.start();
+        parts.packet();
         if self.vnet {
             parts.part(&header);
         }
         for piece in outgoing.pieces_of(write) {
             parts.part(outgoing.bytes(piece));
         }
-        parts.write(tun).map(drop)
+        tun.write(&parts).map(drop)
     }
 
     /// A refused super-packet is written again packet by packet; anything else is lost.
@@ -158,10 +159,11 @@ impl TunWriter {
         let (vnet, header_len) = unmerge::write_header(&write.header, merged, part, &mut header);
         let vnet = vnet.to_bytes();
         let mut parts = self.gather.start();
+        parts.packet();
         parts.part(&vnet);
         parts.part(&header[..header_len]);
         parts.part(payload);
-        parts.write(tun)
+        tun.write(&parts)
     }
 }
 

@@ -19,8 +19,9 @@ use super::tun_writer::{Outgoing, TunWriter, Written};
 use super::underlay::Underlay;
 use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Ready, TunBatch, is_dry};
 use crate::stats::WorkerStats;
+use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
-use crate::sys::uring::{Arrival, Completion, LentReads, PacketArrays, ReadTarget, Ring};
+use crate::sys::uring::{Arrival, Completion, LentReads, ReadTarget, Ring};
 use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 
@@ -75,7 +76,7 @@ struct SingleReads<'a> {
 #[derive(Debug)]
 struct WriteBatch {
     single: TunWriter,
-    packets: PacketArrays,
+    packets: GatherArrays,
     headers: Vec<[u8; VirtioNetHdr::LEN]>,
     refused: Vec<(usize, i32)>,
 }
@@ -128,7 +129,7 @@ impl<'a> UringIo<'a> {
         } = parts;
         let writes = WriteBatch {
             single: TunWriter::new(vnet),
-            packets: PacketArrays::default(),
+            packets: GatherArrays::default(),
             headers: Vec::with_capacity(WRITES_MAX),
             refused: Vec::with_capacity(WRITES_MAX),
         };

@@ -1,62 +1,75 @@
-//! One packet gathered from pieces, for `writev`.
+//! Packets gathered from pieces, for `writev` and for a ring's writes.
 #![allow(
     unsafe_code,
     reason = "the pointers of an iovec may only be used while their bytes live"
 )]
 
-use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 
-use super::tun::TunQueue;
-
-/// An array of pieces, kept between packets so that nothing is allocated per packet.
+/// Arrays for a batch of gathered packets, kept between batches so that nothing is allocated.
 #[derive(Default)]
-pub(crate) struct Gather {
+pub(crate) struct GatherArrays {
     parts: Vec<libc::iovec>,
+    packets: Vec<Range<usize>>,
 }
 
 // SAFETY: the pointers in `parts` are used only through `Gathered`, which rebuilds them from live
 // borrows; between uses they are stale numbers that nobody follows.
-unsafe impl Send for Gather {}
+unsafe impl Send for GatherArrays {}
 
-impl std::fmt::Debug for Gather {
+impl std::fmt::Debug for GatherArrays {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gather")
-            .field("parts", &self.parts.len())
-            .finish()
+        f.debug_struct("GatherArrays")
+            .field("packets", &self.packets.len())
+            .finish_non_exhaustive()
     }
 }
 
-impl Gather {
-    /// Begins an empty packet whose bytes live at least as long as `'p`.
-    pub(crate) fn start<'g, 'p>(&'g mut self) -> Gathered<'g, 'p> {
+impl GatherArrays {
+    /// Begins an empty batch whose bytes live at least as long as `'p`.
+    pub(crate) fn start<'s, 'p>(&'s mut self) -> Gathered<'s, 'p> {
         self.parts.clear();
+        self.packets.clear();
         Gathered {
-            parts: &mut self.parts,
+            arrays: self,
             bytes: PhantomData,
         }
     }
 }
 
-/// A packet being gathered; the borrow of every byte in it lasts until it is dropped.
+/// Packets being gathered; the borrow of every byte in them lasts until they are dropped.
 #[derive(Debug)]
-pub(crate) struct Gathered<'g, 'p> {
-    parts: &'g mut Vec<libc::iovec>,
+pub(crate) struct Gathered<'s, 'p> {
+    arrays: &'s mut GatherArrays,
     bytes: PhantomData<&'p [u8]>,
 }
 
 impl<'p> Gathered<'_, 'p> {
-    /// Appends bytes to the packet.
+    /// Opens the next packet.
+    pub(crate) fn packet(&mut self) {
+        let at = self.arrays.parts.len();
+        self.arrays.packets.push(at..at);
+    }
+
+    /// Appends bytes to the packet opened last.
     pub(crate) fn part(&mut self, bytes: &'p [u8]) {
         let base = bytes.as_ptr().cast_mut().cast();
-        self.parts.push(libc::iovec {
+        self.arrays.parts.push(libc::iovec {
             iov_base: base,
             iov_len: bytes.len(),
         });
+        if let Some(packet) = self.arrays.packets.last_mut() {
+            packet.end += 1;
+        }
     }
 
-    /// Writes the packet to a TUN queue.
-    pub(crate) fn write(self, tun: &TunQueue) -> io::Result<usize> {
-        tun.write(self.parts)
+    /// The parts of each packet, in order.
+    pub(crate) fn packets(&self) -> impl ExactSizeIterator<Item = &[libc::iovec]> {
+        let parts = &self.arrays.parts;
+        self.arrays
+            .packets
+            .iter()
+            .map(move |packet| &parts[packet.clone()])
     }
 }

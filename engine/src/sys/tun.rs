@@ -12,6 +12,8 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use libc::{c_int, c_short, c_uint};
 
+use super::gather::Gathered;
+
 /// Checksum of a half-finished packet may be handed over in either direction.
 pub(crate) const TUN_F_CSUM: c_uint = 0x01;
 /// TCP super-packets, both families, with ECN.
@@ -89,10 +91,14 @@ impl TunQueue {
         usize::try_from(read).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Writes one packet gathered from `parts`.
-    pub(crate) fn write(&self, parts: &[libc::iovec]) -> io::Result<usize> {
-        // SAFETY: the caller built `parts` from live borrows (see `gather.rs`), and writev
-        // only reads them.
+    /// Writes gathered packets, one call each; returns how many bytes went.
+    pub(crate) fn write(&self, packets: &Gathered<'_, '_>) -> io::Result<usize> {
+        packets.packets().map(|parts| self.write_parts(parts)).sum()
+    }
+
+    fn write_parts(&self, parts: &[libc::iovec]) -> io::Result<usize> {
+        // SAFETY: `parts` comes from a `Gathered`, which borrows every byte it points to, and
+        // writev only reads them.
         let wrote = unsafe { libc::writev(self.raw(), parts.as_ptr(), parts.len() as c_int) };
         usize::try_from(wrote).map_err(|_| io::Error::last_os_error())
     }

@@ -16,6 +16,8 @@ use io_uring::squeue::Entry;
 use io_uring::{IoUring, Probe, cqueue, opcode, types};
 use ringbuf::{BufRing, Frame};
 
+use super::gather::Gathered;
+
 /// Operations that may wait to be submitted.
 const ENTRIES: u32 = 128;
 /// Completions that may wait to be read: more than frames and writes together.
@@ -167,22 +169,23 @@ impl Ring {
         self.complete_all(frames.len(), others, done);
     }
 
-    /// Gathers and writes every packet, in order; `done` is told each one's result.
+    /// Writes every packet, in order; `done` is told each one's result.
     pub(crate) fn write_batch(
         &mut self,
         fd: RawFd,
-        packets: &Packets<'_, '_>,
+        packets: &Gathered<'_, '_>,
         others: &mut Vec<Completion>,
         done: &mut dyn FnMut(usize, i32),
     ) {
-        for (index, span) in packets.arrays.spans.iter().enumerate() {
-            let parts = &packets.arrays.parts[span.clone()];
+        let packets = packets.packets();
+        let count = packets.len();
+        for (index, parts) in packets.enumerate() {
             let entry = opcode::Writev::new(types::Fd(fd), parts.as_ptr(), parts.len() as u32);
             // SAFETY: `packets` borrows the array and every byte it points to until this call
             // returns, which is after `complete_all` has seen the end of this write.
             unsafe { self.push_now(entry.build().user_data(MINE | index as u64)) };
         }
-        self.complete_all(packets.arrays.spans.len(), others, done);
+        self.complete_all(count, others, done);
     }
 
     /// Waits until `count` operations pushed with `MINE` have ended; anything else goes to
@@ -355,64 +358,6 @@ impl Drop for LentReads<'_> {
                     self.armed &= completion.more;
                 }
             }
-        }
-    }
-}
-
-/// Arrays for a batch of gathered packets, kept between batches.
-#[derive(Default)]
-pub(crate) struct PacketArrays {
-    parts: Vec<libc::iovec>,
-    spans: Vec<std::ops::Range<usize>>,
-}
-
-// SAFETY: the pointers in `parts` are used only through `Packets`, which rebuilds them from live
-// borrows; between uses they are stale numbers that nobody follows.
-unsafe impl Send for PacketArrays {}
-
-impl std::fmt::Debug for PacketArrays {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PacketArrays")
-            .field("packets", &self.spans.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl PacketArrays {
-    /// Begins an empty batch whose bytes live at least as long as `'p`.
-    pub(crate) fn start<'s, 'p>(&'s mut self) -> Packets<'s, 'p> {
-        self.parts.clear();
-        self.spans.clear();
-        Packets {
-            arrays: self,
-            bytes: std::marker::PhantomData,
-        }
-    }
-}
-
-/// Packets being gathered; the borrow of every byte in them lasts until they are dropped.
-#[derive(Debug)]
-pub(crate) struct Packets<'s, 'p> {
-    arrays: &'s mut PacketArrays,
-    bytes: std::marker::PhantomData<&'p [u8]>,
-}
-
-impl<'p> Packets<'_, 'p> {
-    /// Opens the next packet.
-    pub(crate) fn packet(&mut self) {
-        let at = self.arrays.parts.len();
-        self.arrays.spans.push(at..at);
-    }
-
-    /// Appends bytes to the packet opened last.
-    pub(crate) fn part(&mut self, bytes: &'p [u8]) {
-        let base = bytes.as_ptr().cast_mut().cast();
-        self.arrays.parts.push(libc::iovec {
-            iov_base: base,
-            iov_len: bytes.len(),
-        });
-        if let Some(span) = self.arrays.spans.last_mut() {
-            span.end += 1;
         }
     }
 }
