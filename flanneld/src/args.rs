@@ -93,6 +93,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MINUTES", default_value_t = 60)]
     pub(crate) subnet_lease_renew_margin: u64,
 
+    /// Hide pods' addresses outside the overlay network behind the host's
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true)]
+    pub(crate) ip_masq: bool,
+
+    /// Choose source ports of hidden connections as the kernel likes, not wholly at random
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true)]
+    pub(crate) ip_masq_fully_random_disable: bool,
+
+    /// Let pods' packets pass where the host forwards nothing by itself
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "true", default_missing_value = "true", value_parser = go_bool)]
+    pub(crate) iptables_forward_rules: bool,
+
+    /// How often firewall rules are looked after
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub(crate) iptables_resync: u64,
+
     /// Log level: 0 events, 1 more, 4 everything
     #[arg(
         long,

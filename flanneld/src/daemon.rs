@@ -1,24 +1,23 @@
 //! The daemon's life: boot from top to bottom, follow the registry, shut down from bottom to top.
 
 use crate::engine_sink::EngineSink;
-use crate::settings::{EngineOptions, Settings, Store};
+use crate::plan::{Plan, own_attrs};
+use crate::settings::{Settings, Store};
 use crate::signals;
+use crate::upkeep::Upkeep;
 use anyhow::{Context, Result, anyhow};
 use control::acquire::{AcquireError, Wish, acquire};
 use control::clock::since_boot;
 use control::hold::Hold;
 use control::host::external_interface::{self, ExternalInterface, Families};
-use control::host::links::TunnelSetup;
 use control::host::{Netlink, leftovers};
-use control::lease::{Lease, LeaseAttrs, VtepData};
+use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
-use control::network::{Backend, NetworkConfig};
+use control::network::NetworkConfig;
 use control::registry::{EtcdRegistry, FileRegistry, News, Registry, RegistryError, Watch};
-use control::screen::Screen;
-use control::subnet_file::{SubnetFile, previous_subnets};
+use control::subnet_file::previous_subnets;
 use control::sync::Sync;
-use engine::{Engine, EngineConfig, Form, SubnetTable};
-use ipnet::IpNet;
+use engine::{Engine, SubnetTable};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -41,8 +40,6 @@ pub(crate) enum Happening {
 const RETRY: Duration = Duration::from_secs(1);
 /// Time since boot is looked at this often even if nothing happens.
 const LOOK_UP: Duration = Duration::from_secs(60);
-/// The device of the first daemon on a host is flannel0.
-const DEVICE: &str = "flannel%d";
 /// Reports taken in before the table is renewed: a burst costs few tables, and none waits long.
 const BURST: usize = 1000;
 
@@ -61,16 +58,8 @@ struct Daemon {
     _watch: Watch,
     hold: Hold,
     sync: Sync<EngineSink>,
+    rules: Upkeep,
     engine: Arc<Engine>,
-}
-
-/// What is settled before the engine starts.
-struct Plan {
-    network: NetworkConfig,
-    external: ExternalInterface,
-    lease: Lease,
-    mac: Option<Mac>,
-    mtu: u32,
 }
 
 /// Starts everything in the order it depends on each other; `None` when asked to stop meanwhile.
@@ -101,13 +90,7 @@ fn boot(
         return Ok(None);
     };
     info!("lease acquired: {lease}");
-    let plan = Plan {
-        mac: vtep_mac(&lease.attrs),
-        mtu: network.backend.tunnel_mtu(external.mtu),
-        network,
-        external,
-        lease,
-    };
+    let plan = Plan::new(network, external, lease);
 
     let engine = Arc::new(Engine::start(
         plan.engine_config(&settings.engine)?,
@@ -116,6 +99,7 @@ fn boot(
     info!("engine: {}", engine.capabilities());
     report_failures(&engine, sender.clone())?;
     plan.tunnel().apply(&mut netlink, engine.tun_name())?;
+    let rules = Upkeep::start(&plan, settings)?;
     plan.write_subnet_file(settings);
 
     let sink = EngineSink {
@@ -134,6 +118,7 @@ fn boot(
         _watch: watch,
         hold,
         sync,
+        rules,
         engine,
     }))
 }
@@ -152,6 +137,7 @@ impl Daemon {
             }
             self.sync.settle(since_boot());
             self.hold.tick(since_boot());
+            self.rules.tick(since_boot());
         };
         self.shut_down();
         end
@@ -159,7 +145,10 @@ impl Daemon {
 
     /// How long nothing needs to be done of our own accord.
     fn patience(&self) -> Duration {
-        let due = self.hold.due().into_iter().chain(self.sync.due()).min();
+        let due = [self.hold.due(), self.sync.due(), self.rules.due()]
+            .into_iter()
+            .flatten()
+            .min();
         let wait = due.map(|due| due.saturating_sub(since_boot()));
         wait.unwrap_or(LOOK_UP).min(LOOK_UP)
     }
@@ -187,6 +176,7 @@ impl Daemon {
             _watch: watch,
             hold,
             sync,
+            rules: _,
             engine,
         } = self;
         drop((watch, hold, sync));
@@ -206,93 +196,6 @@ impl Daemon {
                 counted.join(", ")
             }
         );
-    }
-}
-
-impl Plan {
-    fn engine_config(&self, options: &EngineOptions) -> Result<EngineConfig> {
-        let mtu = u16::try_from(self.mtu).unwrap_or(u16::MAX);
-        if mtu < 576 {
-            return Err(anyhow!(
-                "interface {} carries only {} bytes, too few for a tunnel",
-                self.external.name,
-                self.external.mtu
-            ));
-        }
-        Ok(EngineConfig {
-            tun_name: DEVICE.to_owned(),
-            workers: options.workers,
-            pin: options.pin,
-            io: options.io,
-            forms: vec![self.form()?],
-            bind: self.external.addresses.clone(),
-            mtu,
-            tun_addresses: self
-                .lease
-                .key
-                .subnets()
-                .map(|subnet| subnet.network())
-                .collect(),
-            offloads: options.offloads,
-            spin: options.spin,
-            flow_ports: options.flow_ports,
-        })
-    }
-
-    fn form(&self) -> Result<Form> {
-        match &self.network.backend {
-            Backend::Udp { port } => Ok(Form::Udp { port: *port }),
-            Backend::Vxlan(options) => {
-                let mac = self
-                    .mac
-                    .ok_or_else(|| anyhow!("our lease has no VtepMAC"))?;
-                Ok(Form::Vxlan {
-                    port: options.port,
-                    vni: options.vni,
-                    mac: engine::Mac(mac.0),
-                })
-            }
-        }
-    }
-
-    fn tunnel(&self) -> TunnelSetup {
-        TunnelSetup {
-            mtu: self.mtu,
-            subnets: self.lease.key.subnets().collect(),
-            networks: self.network.networks().collect(),
-        }
-    }
-
-    fn screen(&self) -> Screen {
-        let public = self.external.public_addresses().map(IpNet::from);
-        let underlay = self
-            .external
-            .networks
-            .iter()
-            .copied()
-            .chain(public)
-            .collect();
-        Screen {
-            network: self.network.clone(),
-            own: self.lease.key,
-            underlay,
-            mac: self.mac,
-        }
-    }
-
-    /// The tunnel works without it; only those who read the file wait.
-    fn write_subnet_file(&self, settings: &Settings) {
-        let file = SubnetFile {
-            network: &self.network,
-            subnets: self.lease.key,
-            mtu: self.mtu,
-            masquerade: false,
-        };
-        let path = settings.subnet_file.display();
-        match file.write(&settings.subnet_file) {
-            Ok(()) => info!("wrote {path}"),
-            Err(error) => warn!("cannot write {path}: {error}"),
-        }
     }
 }
 
@@ -379,40 +282,6 @@ fn pause(told: &mut String, fault: String, happenings: &Receiver<Happening>) -> 
         Err(RecvTimeoutError::Timeout)
     )
     .then_some(())
-}
-
-/// What this node writes about itself. Its Ethernet address outlives restarts in its own record, so that peers need not learn another.
-fn own_attrs(
-    network: &NetworkConfig,
-    external: &ExternalInterface,
-    old: Option<&LeaseAttrs>,
-    fresh_mac: Mac,
-) -> LeaseAttrs {
-    let mut attrs = LeaseAttrs {
-        public_ip: external.public_ip,
-        public_ipv6: external.public_ipv6,
-        ..LeaseAttrs::default()
-    };
-    if let Backend::Vxlan(options) = &network.backend {
-        let mac = old.and_then(vtep_mac).unwrap_or(fresh_mac);
-        let data = VtepData {
-            vni: Some(options.vni),
-            mac,
-        }
-        .to_value();
-        attrs.backend_type = "vxlan".to_owned();
-        attrs.backend_data = network.ipv4.map(|_| data.clone());
-        attrs.backend_v6_data = network.ipv6.map(|_| data);
-    }
-    attrs
-}
-
-fn vtep_mac(attrs: &LeaseAttrs) -> Option<Mac> {
-    let data = attrs
-        .backend_data
-        .as_ref()
-        .or(attrs.backend_v6_data.as_ref())?;
-    VtepData::parse(data).ok().map(|data| data.mac)
 }
 
 fn public(external: &ExternalInterface) -> String {

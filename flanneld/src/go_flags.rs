@@ -27,16 +27,12 @@ impl fmt::Display for Refused {
 }
 
 /// Flags of flannel that have no meaning here yet, with what to do instead. Taking them in silence would promise what is not kept.
-const NOT_YET: [(&str, &str); 17] = [
+const NOT_YET: [(&str, &str); 13] = [
     ("kube-subnet-mgr", USE_STORE),
     ("kube-api-url", USE_STORE),
     ("kubeconfig-file", USE_STORE),
     ("kube-annotation-prefix", USE_STORE),
     ("set-node-network-unavailable", USE_STORE),
-    ("ip-masq", NO_RULES),
-    ("ip-masq-fully-random-disable", NO_RULES),
-    ("iptables-forward-rules", NO_RULES),
-    ("iptables-resync", NO_RULES),
     (
         "ip-blackhole-route",
         "add the route by hand: ip route add blackhole <subnet> metric 9999",
@@ -50,7 +46,6 @@ const NOT_YET: [(&str, &str); 17] = [
     ("subnet-dir", "use --subnet-file"),
 ];
 const USE_STORE: &str = "leases are kept in etcd or a directory: see --store and --etcd-endpoints";
-const NO_RULES: &str = "this build sets no firewall rules: add them by hand";
 const NO_HEALTH: &str = "this build has no health server: leave the flag out";
 const USE_V: &str = "use -v for more log lines";
 const NO_IPSEC: &str = "the ipsec backend is not served: leave the flag out";
@@ -232,14 +227,14 @@ mod tests {
 
     #[test]
     fn flags_to_come_are_refused_unless_switched_off() {
-        let refusal = read("-ip-masq", &[]).unwrap_err().to_string();
+        let refusal = read("-ip-blackhole-route", &[]).unwrap_err().to_string();
         assert!(
-            refusal.starts_with("--ip-masq is not available in this build; "),
+            refusal.starts_with("--ip-blackhole-route is not available in this build; "),
             "{refusal}"
         );
         assert!(read("-kube-subnet-mgr", &[]).is_err());
         assert!(read("", &[("FLANNELD_KUBE_SUBNET_MGR", "true")]).is_err());
-        assert_eq!(flags("-ip-masq=false --healthz-port=0", &[]), "");
+        assert_eq!(flags("-ip-blackhole-route=false --healthz-port=0", &[]), "");
     }
 
     #[test]

@@ -5,8 +5,10 @@ mod daemon;
 mod engine_sink;
 mod go_flags;
 mod log;
+mod plan;
 mod settings;
 mod signals;
+mod upkeep;
 
 use args::Args;
 use clap::Parser;

@@ -2,6 +2,7 @@
 
 use crate::args::{Args, Io, Offload};
 use control::host::external_interface::Choice;
+use control::host::firewall::Wanted;
 use control::registry::EtcdOptions;
 use engine::{IoChoice, Offloads};
 use regex::Regex;
@@ -16,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) margin: Duration,
     pub(crate) subnet_file: PathBuf,
     pub(crate) interface: Choice,
+    pub(crate) rules: Wanted,
+    pub(crate) resync: Duration,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
 }
@@ -65,6 +68,12 @@ impl TryFrom<Args> for Settings {
             store: store(&args)?,
             margin: margin(&args)?,
             engine: EngineOptions::try_from(&args)?,
+            rules: Wanted {
+                masquerade: args.ip_masq,
+                random_ports: !args.ip_masq_fully_random_disable,
+                forward: args.iptables_forward_rules,
+            },
+            resync: resync(&args)?,
             interface: Choice {
                 interfaces: args.iface,
                 patterns: args
@@ -159,6 +168,13 @@ fn margin(args: &Args) -> Result<Duration, Wrong> {
         ));
     }
     Ok(minutes(margin))
+}
+
+fn resync(args: &Args) -> Result<Duration, Wrong> {
+    if args.iptables_resync == 0 {
+        return wrong("--iptables-resync must be at least 1 second");
+    }
+    Ok(Duration::from_secs(args.iptables_resync))
 }
 
 fn minutes(count: u64) -> Duration {
@@ -275,6 +291,7 @@ mod tests {
             "--subnet-lease-renew-margin=0",
             "--subnet-lease-renew-margin=1440",
             "--lease-time=1",
+            "--iptables-resync=0",
             "--workers=0",
             "--spin=2000000",
             "--iface-regex=[",

@@ -1,6 +1,7 @@
 //! The host around the tunnel: its interfaces, addresses, routes and switches.
 
 pub mod external_interface;
+pub mod firewall;
 pub mod leftovers;
 pub mod links;
 mod netlink;

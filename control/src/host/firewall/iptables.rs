@@ -1,0 +1,274 @@
+//! The rules in iptables' language: two chains of our own, each with one jump to it from a chain of the kernel's.
+
+use super::rules::{KUBE_PROXY_MARK, Rule, Side, Verdict, leaving, passing};
+use super::{Overlay, run};
+use ipnet::IpNet;
+use std::io;
+
+/// A chain of ours.
+struct Chain {
+    table: &'static str,
+    /// The kernel's chain that jumps to ours.
+    hook: &'static str,
+    name: &'static str,
+    comment: &'static str,
+}
+
+const LEAVING: Chain = Chain {
+    table: "nat",
+    hook: "POSTROUTING",
+    name: "FLANNEL-POSTRTG",
+    comment: "flanneld masq",
+};
+const PASSING: Chain = Chain {
+    table: "filter",
+    hook: "FORWARD",
+    name: "FLANNEL-FWD",
+    comment: "flanneld forward",
+};
+
+/// How long another user of the tables may keep us waiting, in seconds.
+const LOCK_LIMIT: &str = "5";
+
+/// Makes the tables hold what is wanted of ours and nothing else of ours.
+pub(super) fn apply(overlay: &Overlay) -> io::Result<()> {
+    let tables = Tables::read(overlay.network)?;
+    let leaving = overlay
+        .wanted
+        .masquerade
+        .then(|| LEAVING.lines(&leaving(overlay), overlay.wanted.random_ports));
+    let passing = overlay
+        .wanted
+        .forward
+        .then(|| PASSING.lines(&passing(overlay), false));
+    let batch = LEAVING.batch(&tables.nat, leaving) + &PASSING.batch(&tables.filter, passing);
+    tables.write(&batch)
+}
+
+/// Removes what is ours.
+pub(super) fn remove(overlay: &Overlay) -> io::Result<()> {
+    let tables = Tables::read(overlay.network)?;
+    let batch = LEAVING.batch(&tables.nat, None) + &PASSING.batch(&tables.filter, None);
+    tables.write(&batch)
+}
+
+/// Our rules as they stand, one to a line.
+pub(super) fn list(family: IpNet) -> io::Result<String> {
+    let tables = Tables::read(family)?;
+    let of = |chain: &Chain, saved: &str| {
+        saved
+            .lines()
+            .filter(|line| chain.concerns(line))
+            .fold(String::new(), |all, line| all + line + "\n")
+    };
+    Ok(of(&LEAVING, &tables.nat) + &of(&PASSING, &tables.filter))
+}
+
+/// One family's tables as the tool saves them.
+struct Tables {
+    family: &'static str,
+    nat: String,
+    filter: String,
+}
+
+impl Tables {
+    fn read(family: IpNet) -> io::Result<Self> {
+        let family = if family.addr().is_ipv4() {
+            "iptables"
+        } else {
+            "ip6tables"
+        };
+        let save = |table| run(&format!("{family}-save"), &["-t", table], "");
+        Ok(Self {
+            family,
+            nat: save(LEAVING.table)?,
+            filter: save(PASSING.table)?,
+        })
+    }
+
+    fn write(&self, batch: &str) -> io::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        run(
+            &format!("{}-restore", self.family),
+            &["-w", LOCK_LIMIT, "--noflush"],
+            batch,
+        )
+        .map(drop)
+    }
+}
+
+impl Chain {
+    /// Whether a saved line is a rule of ours.
+    fn concerns(&self, line: &str) -> bool {
+        line.starts_with("-A ") && line.split_whitespace().any(|word| word == self.name)
+    }
+
+    fn jump(&self) -> String {
+        format!(
+            "{} -m comment --comment \"{}\" -j {}",
+            self.hook, self.comment, self.name
+        )
+    }
+
+    fn lines(&self, rules: &[Rule], random_ports: bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.table == LEAVING.table {
+            lines.push(format!("-A {} -m mark --mark {KUBE_PROXY_MARK}/{KUBE_PROXY_MARK} -m comment --comment \"{}\" -j RETURN", self.name, self.comment));
+        }
+        lines.extend(rules.iter().map(|rule| self.line(rule, random_ports)));
+        lines
+    }
+
+    fn line(&self, rule: &Rule, random_ports: bool) -> String {
+        let side = |flag: &str, side: Side| match side {
+            Side::Any => String::new(),
+            Side::In(net) => format!(" {flag} {net}"),
+            Side::NotIn(net) => format!(" ! {flag} {net}"),
+        };
+        let verdict = match rule.verdict {
+            Verdict::Leave => "RETURN",
+            Verdict::Accept => "ACCEPT",
+            Verdict::Masquerade if random_ports => "MASQUERADE --random-fully",
+            Verdict::Masquerade => "MASQUERADE",
+        };
+        let (source, destination) = (side("-s", rule.source), side("-d", rule.destination));
+        format!(
+            "-A {}{source}{destination} -m comment --comment \"{}\" -j {verdict}",
+            self.name, self.comment
+        )
+    }
+
+    /// The changes that lead from what is saved to the lines wanted, or to nothing of ours.
+    fn batch(&self, saved: &str, wanted: Option<Vec<String>>) -> String {
+        let known = saved
+            .lines()
+            .any(|line| line.starts_with(&format!(":{} ", self.name)));
+        let jumps: Vec<&str> = saved
+            .lines()
+            .filter_map(|line| line.strip_prefix("-A "))
+            .filter(|line| {
+                line.starts_with(self.hook) && line.ends_with(&format!("-j {}", self.name))
+            })
+            .collect();
+        let mut changes: Vec<String> = Vec::new();
+        match wanted {
+            None if !known => return String::new(),
+            None => {
+                changes.extend(jumps.iter().map(|jump| format!("-D {jump}")));
+                changes.push(format!("-F {}", self.name));
+                changes.push(format!("-X {}", self.name));
+            }
+            Some(lines) => {
+                // Naming the chain makes it, or empties it.
+                changes.push(format!(":{} - [0:0]", self.name));
+                changes.extend(lines);
+                if jumps.is_empty() {
+                    changes.push(self.new_jump(saved));
+                }
+            }
+        }
+        format!("*{}\n{}\nCOMMIT\n", self.table, changes.join("\n"))
+    }
+
+    /// At the end, after whatever others decide first; but before a rule that refuses everything, behind which it would never be reached.
+    fn new_jump(&self, saved: &str) -> String {
+        let start = format!("-A {} ", self.hook);
+        let refuses_all = |rule: &str| rule.starts_with("-j DROP") || rule.starts_with("-j REJECT");
+        let position = saved
+            .lines()
+            .filter_map(|line| line.strip_prefix(&start))
+            .position(refuses_all);
+        match position {
+            Some(before) => {
+                let jump =
+                    self.jump()
+                        .replacen(self.hook, &format!("{} {}", self.hook, before + 1), 1);
+                format!("-I {jump}")
+            }
+            None => format!("-A {}", self.jump()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Wanted;
+    use super::*;
+
+    fn overlay() -> Overlay {
+        let wanted = Wanted {
+            masquerade: true,
+            random_ports: true,
+            forward: true,
+        };
+        Overlay {
+            network: "10.5.0.0/16".parse().unwrap(),
+            subnet: "10.5.98.0/24".parse().unwrap(),
+            wanted,
+        }
+    }
+
+    fn masquerade() -> Vec<String> {
+        LEAVING.lines(&leaving(&overlay()), true)
+    }
+
+    const EMPTY: &str = "*nat\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n";
+
+    #[test]
+    fn rules_are_worded_as_operators_know_them() {
+        let wanted = r#"*nat
+:FLANNEL-POSTRTG - [0:0]
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 10.5.98.0/24 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.5.98.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG ! -s 10.5.0.0/16 -d 10.5.98.0/24 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s 10.5.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
+-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
+COMMIT
+"#;
+        assert_eq!(LEAVING.batch(EMPTY, Some(masquerade())), wanted);
+        let wanted = "*filter\n:FLANNEL-FWD - [0:0]\n\
+                      -A FLANNEL-FWD -s 10.5.0.0/16 -m comment --comment \"flanneld forward\" -j ACCEPT\n\
+                      -A FLANNEL-FWD -d 10.5.0.0/16 -m comment --comment \"flanneld forward\" -j ACCEPT\n\
+                      -A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD\nCOMMIT\n";
+        assert_eq!(
+            PASSING.batch(
+                "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n",
+                Some(PASSING.lines(&passing(&overlay()), false))
+            ),
+            wanted
+        );
+    }
+
+    #[test]
+    fn a_jump_that_stands_is_not_made_again() {
+        let saved = "*nat\n:FLANNEL-POSTRTG - [0:0]\n-A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\nCOMMIT\n";
+        assert!(
+            !LEAVING
+                .batch(saved, Some(masquerade()))
+                .contains("-A POSTROUTING")
+        );
+    }
+
+    #[test]
+    fn a_rule_that_refuses_everything_comes_after_ours() {
+        // Stock appends its jump, which is then never reached.
+        let saved = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited\nCOMMIT\n";
+        assert_eq!(
+            PASSING.new_jump(saved),
+            "-I FORWARD 2 -m comment --comment \"flanneld forward\" -j FLANNEL-FWD"
+        );
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_removed_and_nothing_else() {
+        let saved = "*nat\n:FLANNEL-POSTRTG - [0:0]\n-A POSTROUTING -s 172.17.0.0/16 -j MASQUERADE\n-A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\nCOMMIT\n";
+        let wanted = "*nat\n-D POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n-F FLANNEL-POSTRTG\n-X FLANNEL-POSTRTG\nCOMMIT\n";
+        assert_eq!(LEAVING.batch(saved, None), wanted);
+        assert_eq!(LEAVING.batch(EMPTY, None), "");
+    }
+}

@@ -1,0 +1,144 @@
+//! Firewall rules: pods keep their addresses among each other, and leave the overlay under the host's address.
+//!
+//! What the rules are is decided once for both flavours, in [`rules`]; `iptables` and `nftables` put them into
+//! one batch each, which the kernel takes whole or not at all. Rules stay when the daemon ends: containers
+//! outlive it, and so must their way to the world.
+
+mod iptables;
+mod nftables;
+mod rules;
+
+use crate::network::NetworkConfig;
+use crate::subnet_key::SubnetKey;
+use ipnet::IpNet;
+use std::io::{self, ErrorKind, Write};
+use std::process::{Command, Stdio};
+use tracing::{info, warn};
+
+/// Which rules to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Hide pods' addresses outside the overlay.
+    pub masquerade: bool,
+    /// Choose source ports of hidden connections wholly at random.
+    pub random_ports: bool,
+    /// Let pods' packets pass where the host forwards nothing by itself.
+    pub forward: bool,
+}
+
+/// One address family's overlay, as rules see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Overlay {
+    network: IpNet,
+    subnet: IpNet,
+    wanted: Wanted,
+}
+
+/// The rules of this daemon.
+#[derive(Debug)]
+pub struct Firewall {
+    nftables: bool,
+    overlays: Vec<Overlay>,
+    /// Our rules as the kernel lists them when all is well.
+    standing: Vec<String>,
+}
+
+impl Firewall {
+    /// Rules for a node; nothing is changed yet.
+    pub fn new(network: &NetworkConfig, key: SubnetKey, wanted: Wanted) -> Self {
+        let overlay = |subnet: IpNet| {
+            let around = network.networks().find(|network| network.contains(&subnet));
+            around.map(|network| Overlay {
+                network,
+                subnet,
+                wanted,
+            })
+        };
+        Self {
+            nftables: network.nftables,
+            overlays: key.subnets().filter_map(overlay).collect(),
+            standing: Vec::new(),
+        }
+    }
+
+    /// Sets the rules up, whatever stood there before, and removes those of the other flavour.
+    pub fn set_up(&mut self) -> io::Result<()> {
+        self.remove_other_flavour();
+        for overlay in &self.overlays {
+            if self.nftables {
+                nftables::apply(overlay)?
+            } else {
+                iptables::apply(overlay)?
+            }
+        }
+        self.standing = self.list()?;
+        Ok(())
+    }
+
+    /// Sets the rules up again if somebody changed them.
+    pub fn restore(&mut self) -> io::Result<()> {
+        if self.list()? == self.standing {
+            return Ok(());
+        }
+        info!("firewall rules were changed; setting them up again");
+        self.set_up()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let list = if self.nftables {
+            nftables::list
+        } else {
+            iptables::list
+        };
+        self.overlays
+            .iter()
+            .map(|overlay| list(overlay.network))
+            .collect()
+    }
+
+    /// Rules of a run with the other setting would apply as well. Tools that are not there have left none.
+    fn remove_other_flavour(&self) {
+        for overlay in &self.overlays {
+            let removed = if self.nftables {
+                iptables::remove(overlay)
+            } else {
+                nftables::remove(overlay.network)
+            };
+            match removed {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    warn!("cannot remove rules of an earlier run: {error}")
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Runs a tool to its end and returns what it prints.
+fn run(program: &str, words: &[&str], input: &str) -> io::Result<String> {
+    let told = |error: io::Error| match error.kind() {
+        ErrorKind::NotFound => {
+            io::Error::new(ErrorKind::NotFound, format!("{program} is not installed"))
+        }
+        kind => io::Error::new(kind, format!("cannot run {program}: {error}")),
+    };
+    let piped = Command::new(program)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = piped.map_err(told)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A tool that ends without reading says why itself.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(format!(
+            "{program}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
