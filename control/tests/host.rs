@@ -1,6 +1,11 @@
 //! Host set-up against the real kernel. Each test runs itself again in a network namespace of its own, which
 //! needs root and leaves nothing behind.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on may as well end here"
+)]
+
 use control::host::external_interface::{Choice, Families, find};
 use control::host::firewall::{Firewall, Wanted};
 use control::host::links::TunnelSetup;
