@@ -85,7 +85,7 @@ impl Engine {
             open_tun(&config.tun_name, wanted, config.io, &config.offloads).map_err(|source| {
                 StartError::Tun {
                     name: config.tun_name.clone(),
-                    source,
+                    cause,
                 }
             })?;
         let queues = std::mem::take(&mut tun.queues);
@@ -322,9 +322,9 @@ impl<'a> Assemble<'_, 'a> {
         } = self.setup;
         let io = match io {
             Ok(made) => made,
-            Err(source) => {
+            Err(cause) => {
                 let choice = capabilities.io.to_string();
-                return start_failed(report, StartError::Io { choice, source });
+                return start_failed(report, StartError::Io { choice, cause });
             }
         };
         let _ = report.send(Ok(()));

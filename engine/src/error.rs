@@ -8,20 +8,20 @@ use std::net::SocketAddr;
 #[non_exhaustive]
 pub enum StartError {
     /// The TUN device could not be opened.
-    #[error("cannot open TUN device {name:?}: {source}{}", tun_cure(source))]
+    #[error("cannot open TUN device {name:?}: {cause}{}", tun_cure(cause))]
     Tun {
         /// The name asked for.
         name: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A listening socket could not be bound.
-    #[error("cannot listen on {address}: {source}{}", bind_cure(source, address))]
+    #[error("cannot listen on {address}: {cause}{}", bind_cure(cause, address))]
     Bind {
         /// Where it should listen.
         address: SocketAddr,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A socket lacks something that every supported kernel has.
     #[error("cannot prepare the underlay sockets: {0}")]
@@ -40,12 +40,12 @@ pub enum StartError {
     )]
     Memory(io::Error),
     /// The chosen way of moving packets is not to be had.
-    #[error("--io={choice} is not possible here: {source}; --io=auto takes what is")]
+    #[error("moving packets by {choice} is not possible here: {cause}; --io=auto takes what is")]
     Io {
         /// The way asked for.
         choice: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 

@@ -51,9 +51,9 @@ pub(crate) fn choose_io(
 fn possible(kind: IoKind) -> Result<IoKind, StartError> {
     match drain_time(kind) {
         Ok(_) => Ok(kind),
-        Err(source) => Err(StartError::Io {
+        Err(cause) => Err(StartError::Io {
             choice: kind.to_string(),
-            source,
+            cause,
         }),
     }
 }

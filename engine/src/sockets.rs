@@ -20,9 +20,9 @@ pub(crate) fn open(config: &EngineConfig, shared: bool) -> Result<Underlay, Star
     for &form in &config.forms {
         for &address in &config.bind {
             let local = SocketAddr::new(address, form.port());
-            let listener = UdpSocket::bind(local, shared).map_err(|source| StartError::Bind {
+            let listener = UdpSocket::bind(local, shared).map_err(|cause| StartError::Bind {
                 address: local,
-                source,
+                cause,
             })?;
             listeners.push(prepared(listener, form, config).map_err(StartError::Socket)?);
             if spreads(form, config) {
