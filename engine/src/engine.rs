@@ -82,7 +82,7 @@ impl Engine {
             .unwrap_or_else(|| default_workers(cpus.len()))
             .max(1);
         let mut tun =
-            open_tun(&config.tun_name, wanted, config.io, &config.offloads).map_err(|source| {
+            open_tun(&config.tun_name, wanted, config.io, &config.offloads).map_err(|cause| {
                 StartError::Tun {
                     name: config.tun_name.clone(),
                     cause,
