@@ -46,6 +46,12 @@ impl Idle {
         self.now
     }
 
+    /// Looks at the clock and at what is ready, and does not wait.
+    pub(crate) fn glance<'a, I: PacketIo<'a>>(&mut self, io: &mut I) -> io::Result<Ready> {
+        self.look();
+        io.wait(false)
+    }
+
     /// Waits for something to do, after a turn that moved `moved` messages.
     pub(crate) fn wait<'a, I: PacketIo<'a>>(
         &mut self,

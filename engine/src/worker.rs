@@ -12,6 +12,10 @@ use crate::outbound::Outbound;
 use crate::stats::SharedStats;
 use crate::table::TableReader;
 
+/// Turns after which even a worker that never finds both sides dry looks whether it shall stop, and
+/// at the clock.
+const GLANCE_TURNS: u32 = 64;
+
 /// A worker and all that is its own.
 #[derive(Debug)]
 pub(crate) struct Worker<'a, I> {
@@ -31,13 +35,17 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
             underlay: true,
             stop: false,
         };
-        let mut moved = 0;
+        let (mut moved, mut turns) = (0, 0u32);
         while !ready.stop {
-            if ready.tun || ready.underlay {
-                moved += self.turn(&mut ready)?;
-            } else {
+            if !ready.tun && !ready.underlay {
                 ready = self.idle.wait(&mut self.io, moved, &self.stats)?;
                 moved = 0;
+                continue;
+            }
+            moved += self.turn(&mut ready)?;
+            turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(GLANCE_TURNS) {
+                ready = ready | self.idle.glance(&mut self.io)?;
             }
         }
         Ok(())
@@ -66,5 +74,74 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
             moved += pass.packets;
         }
         Ok(moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answers::Answers;
+    use crate::io::TunBatch;
+    use crate::io::tun_writer::Outgoing;
+    use crate::io::underlay::Underlay;
+    use crate::outbound::VxlanIdentity;
+    use crate::stats::WorkerStats;
+    use crate::table::TableWriter;
+    use crate::wire::merge::MergeConfig;
+    use std::time::Duration;
+
+    /// Traffic without end, and a wish to stop that shows at the third look.
+    struct Busy {
+        underlay: Underlay,
+        looks: u32,
+    }
+
+    impl<'a> PacketIo<'a> for Busy {
+        fn wait(&mut self, block: bool) -> io::Result<Ready> {
+            assert!(!block, "there is always something to do");
+            self.looks += 1;
+            let stop = self.looks == 3;
+            Ok(Ready {
+                stop,
+                ..Ready::default()
+            })
+        }
+
+        fn read_tun(&mut self, _: &mut TunBatch<'a>) -> io::Result<bool> {
+            Ok(false)
+        }
+
+        fn release(&mut self, _: &mut TunBatch<'a>) {}
+
+        fn write_tun(&mut self, _: &Outgoing<'_, '_>, _: &WorkerStats) {}
+
+        fn underlay(&mut self) -> &mut Underlay {
+            &mut self.underlay
+        }
+    }
+
+    #[test]
+    fn a_worker_that_never_runs_dry_still_stops_when_told() {
+        let merge = MergeConfig {
+            vnet_header: true,
+            tcp: true,
+            udp: true,
+            max_udp_segments: 64,
+            mtu: 1472,
+            constant_ids: true,
+        };
+        let vxlan = VxlanIdentity::default();
+        let worker = Worker {
+            io: Busy {
+                underlay: Underlay::new(Vec::new(), Vec::new()),
+                looks: 0,
+            },
+            outbound: Outbound::new(Answers::new(Vec::new()), vxlan, 1472),
+            inbound: Inbound::new(Vec::new(), merge, vxlan),
+            table: TableWriter::default().reader(),
+            stats: WorkerStats::shared(),
+            idle: Idle::new(Duration::ZERO),
+        };
+        worker.run().expect("no device failed");
     }
 }

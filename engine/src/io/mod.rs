@@ -47,6 +47,18 @@ impl Ready {
     }
 }
 
+impl std::ops::BitOr for Ready {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self {
+            tun: self.tun | other.tun,
+            underlay: self.underlay | other.underlay,
+            stop: self.stop | other.stop,
+        }
+    }
+}
+
 /// Packets read from the TUN in one go.
 #[derive(Debug)]
 pub(crate) struct TunBatch<'a> {
