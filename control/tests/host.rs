@@ -9,7 +9,7 @@
 use control::host::external_interface::{Choice, Families, find};
 use control::host::firewall::{Firewall, Wanted};
 use control::host::links::TunnelSetup;
-use control::host::{Netlink, leftovers};
+use control::host::{Netlink, leftovers, monitor};
 use control::network::NetworkConfig;
 use std::process::Command;
 
@@ -143,11 +143,54 @@ fn what_was_lost_comes_back_when_applied_again() {
             "ip link set flannel0 down; ip link set flannel0 up; ip addr del 10.5.26.0/32 dev flannel0",
         );
         assert!(!sh("ip route").contains("10.5.0.0/16"));
+        assert!(!tunnel().stands(&mut netlink, "flannel0").unwrap());
         tunnel().apply(&mut netlink, "flannel0").unwrap();
+        assert!(tunnel().stands(&mut netlink, "flannel0").unwrap());
         assert!(
             sh("ip route").contains("10.5.0.0/16 dev flannel0")
                 && sh("ip addr show flannel0").contains("10.5.26.0/32")
         );
+    });
+}
+
+#[test]
+fn each_kind_of_damage_is_seen() {
+    in_namespace("each_kind_of_damage_is_seen", || {
+        sh("ip tuntap add flannel0 mode tun");
+        let mut netlink = Netlink::open().unwrap();
+        let damages = [
+            "ip link set flannel0 down",
+            "ip addr flush dev flannel0",
+            "ip route del 10.5.0.0/16",
+            "ip -6 route del fd05::/48",
+            "ip link del flannel0",
+        ];
+        for damage in damages {
+            tunnel().apply(&mut netlink, "flannel0").unwrap();
+            assert!(tunnel().stands(&mut netlink, "flannel0").unwrap());
+            sh(damage);
+            assert!(
+                !tunnel().stands(&mut netlink, "flannel0").unwrap(),
+                "{damage}"
+            );
+        }
+    });
+}
+
+#[test]
+fn changes_of_the_host_are_noticed() {
+    in_namespace("changes_of_the_host_are_noticed", || {
+        let (sender, changes) = std::sync::mpsc::channel();
+        monitor::watch(move || sender.send(()).unwrap()).unwrap();
+        for change in [
+            "ip link set eth0 mtu 1400",
+            "ip addr add 10.9.9.9/32 dev eth0",
+            "ip route add 10.8.0.0/16 dev eth0",
+        ] {
+            sh(change);
+            changes.recv().unwrap();
+            while changes.try_recv().is_ok() {}
+        }
     });
 }
 

@@ -4,13 +4,13 @@ use crate::engine_sink::EngineSink;
 use crate::plan::{Plan, own_attrs};
 use crate::settings::{Settings, Store};
 use crate::signals;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Rules, Tunnel};
 use anyhow::{Context, Result, anyhow};
 use control::acquire::{AcquireError, Wish, acquire};
 use control::clock::since_boot;
 use control::hold::Hold;
 use control::host::external_interface::{self, ExternalInterface, Families};
-use control::host::{Netlink, leftovers};
+use control::host::{Netlink, leftovers, monitor};
 use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
 use control::network::NetworkConfig;
@@ -30,6 +30,8 @@ use tracing::{info, warn};
 pub(crate) enum Happening {
     /// The registry reports.
     News(News),
+    /// Something on the host changed.
+    HostChanged,
     /// A worker ended, and why.
     EngineFailed(String),
     /// Somebody wants the daemon gone.
@@ -58,7 +60,8 @@ struct Daemon {
     _watch: Watch,
     hold: Hold,
     sync: Sync<EngineSink>,
-    rules: Upkeep,
+    tunnel: Tunnel,
+    rules: Rules,
     engine: Arc<Engine>,
 }
 
@@ -98,8 +101,9 @@ fn boot(
     )?);
     info!("engine: {}", engine.capabilities());
     report_failures(&engine, sender.clone())?;
-    plan.tunnel().apply(&mut netlink, engine.tun_name())?;
-    let rules = Upkeep::start(&plan, settings)?;
+    report_changes(sender.clone())?;
+    let tunnel = Tunnel::start(netlink, plan.tunnel(), engine.tun_name())?;
+    let rules = Rules::start(&plan, settings)?;
     plan.write_subnet_file(settings);
 
     let sink = EngineSink {
@@ -118,6 +122,7 @@ fn boot(
         _watch: watch,
         hold,
         sync,
+        tunnel,
         rules,
         engine,
     }))
@@ -137,6 +142,7 @@ impl Daemon {
             }
             self.sync.settle(since_boot());
             self.hold.tick(since_boot());
+            self.tunnel.tick(since_boot());
             self.rules.tick(since_boot());
         };
         self.shut_down();
@@ -145,10 +151,13 @@ impl Daemon {
 
     /// How long nothing needs to be done of our own accord.
     fn patience(&self) -> Duration {
-        let due = [self.hold.due(), self.sync.due(), self.rules.due()]
-            .into_iter()
-            .flatten()
-            .min();
+        let dues = [
+            self.hold.due(),
+            self.sync.due(),
+            self.tunnel.due(),
+            self.rules.due(),
+        ];
+        let due = dues.into_iter().flatten().min();
         let wait = due.map(|due| due.saturating_sub(since_boot()));
         wait.unwrap_or(LOOK_UP).min(LOOK_UP)
     }
@@ -160,6 +169,10 @@ impl Daemon {
                 let now = since_boot();
                 self.hold.hear(&news, now);
                 self.sync.hear(news, now);
+                None
+            }
+            Ok(Happening::HostChanged) => {
+                self.tunnel.doubt(since_boot());
                 None
             }
             Err(RecvTimeoutError::Timeout) => None,
@@ -176,6 +189,7 @@ impl Daemon {
             _watch: watch,
             hold,
             sync,
+            tunnel: _,
             rules: _,
             engine,
         } = self;
@@ -290,6 +304,12 @@ fn public(external: &ExternalInterface) -> String {
         .map(|address| address.to_string())
         .collect();
     addresses.join(" and ")
+}
+
+/// Turns changes of the host into happenings.
+fn report_changes(sender: Sender<Happening>) -> Result<()> {
+    let report = move || drop(sender.send(Happening::HostChanged));
+    monitor::watch(report).context("cannot watch the host's interfaces")
 }
 
 /// Turns a worker's end into a happening.

@@ -44,6 +44,28 @@ impl TunnelSetup {
         Ok(())
     }
 
+    /// Whether the device carries the tunnel. Its size is not asked for: operators lower it for narrow paths.
+    pub fn stands(&self, netlink: &mut Netlink, device: &str) -> io::Result<bool> {
+        let interfaces = netlink.interfaces()?;
+        let Some(found) = interfaces.iter().find(|interface| interface.name == device) else {
+            return Ok(false);
+        };
+        let has = |subnet: &IpNet| {
+            found
+                .addresses
+                .iter()
+                .any(|held| held.net == host_net(*subnet))
+        };
+        let mut well = found.up && self.subnets.iter().all(has);
+        for network in &self.networks {
+            let routes = netlink.main_routes(network.addr().is_ipv4())?;
+            well &= routes
+                .iter()
+                .any(|(to, by)| to == network && by.interface == found.index);
+        }
+        Ok(well)
+    }
+
     /// Without these the tunnel still works, but less is told to senders.
     fn set_switches(&self, device: &str) {
         // Answers such as "net unreachable" come out of the tunnel with this node's own address as source;

@@ -4,6 +4,7 @@ pub mod external_interface;
 pub mod firewall;
 pub mod leftovers;
 pub mod links;
+pub mod monitor;
 mod netlink;
 mod sysctl;
 
