@@ -10,6 +10,8 @@
 //! - [`sync`] follows the registry: reports are folded into a [`book`], held against a [`screen`], and become
 //!   the table of a [`sink`], which is some data plane this crate knows nothing about
 //!
+//! [`health`] tells probes how far this has come.
+//!
 //! Nothing here is on a packet's path. Calls may block and log.
 
 #![forbid(unsafe_code)]
@@ -19,6 +21,7 @@ mod allocate;
 mod atomic_file;
 pub mod book;
 pub mod clock;
+pub mod health;
 pub mod hold;
 pub mod host;
 mod json;

@@ -109,6 +109,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) iptables_resync: u64,
 
+    /// Address to answer health probes on
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub(crate) healthz_ip: IpAddr,
+
+    /// Port to answer /healthz and /readyz on; 0 for none
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) healthz_port: u16,
+
     /// Log level: 0 events, 1 more, 4 everything
     #[arg(
         long,

@@ -8,6 +8,7 @@ use crate::upkeep::{Rules, Tunnel};
 use anyhow::{Context, Result, anyhow};
 use control::acquire::{AcquireError, Wish, acquire};
 use control::clock::since_boot;
+use control::health::Health;
 use control::hold::Hold;
 use control::host::external_interface::{self, ExternalInterface, Families};
 use control::host::{Netlink, leftovers, monitor};
@@ -71,6 +72,12 @@ fn boot(
     sender: Sender<Happening>,
     happenings: &Receiver<Happening>,
 ) -> Result<Option<Daemon>> {
+    let health = Health::default();
+    if let Some(address) = settings.probes {
+        health
+            .serve(address)
+            .with_context(|| format!("cannot answer probes on {address}"))?;
+    }
     let registry = open_registry(settings)?;
     let Some(network) = wait_for_network(&*registry, happenings) else {
         return Ok(None);
@@ -104,7 +111,7 @@ fn boot(
     report_changes(sender.clone())?;
     let tunnel = Tunnel::start(netlink, plan.tunnel(), engine.tun_name())?;
     let rules = Rules::start(&plan, settings)?;
-    plan.write_subnet_file(settings);
+    let written = plan.write_subnet_file(settings);
 
     let sink = EngineSink {
         engine: Arc::clone(&engine),
@@ -117,6 +124,9 @@ fn boot(
         drop(sender.send(Happening::News(news)))
     }))?;
     let hold = Hold::new(registry, plan.lease, settings.margin, since_boot());
+    if written {
+        health.ready();
+    }
     tell_manager(&[NotifyState::Ready]);
     Ok(Some(Daemon {
         _watch: watch,

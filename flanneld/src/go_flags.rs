@@ -27,7 +27,7 @@ impl fmt::Display for Refused {
 }
 
 /// Flags of flannel that have no meaning here yet, with what to do instead. Taking them in silence would promise what is not kept.
-const NOT_YET: [(&str, &str); 13] = [
+const NOT_YET: [(&str, &str); 11] = [
     ("kube-subnet-mgr", USE_STORE),
     ("kube-api-url", USE_STORE),
     ("kubeconfig-file", USE_STORE),
@@ -37,8 +37,6 @@ const NOT_YET: [(&str, &str); 13] = [
         "ip-blackhole-route",
         "add the route by hand: ip route add blackhole <subnet> metric 9999",
     ),
-    ("healthz-ip", NO_HEALTH),
-    ("healthz-port", NO_HEALTH),
     ("vmodule", USE_V),
     ("log_backtrace_at", USE_V),
     ("charon-executable-path", NO_IPSEC),
@@ -46,7 +44,6 @@ const NOT_YET: [(&str, &str); 13] = [
     ("subnet-dir", "use --subnet-file"),
 ];
 const USE_STORE: &str = "leases are kept in etcd or a directory: see --store and --etcd-endpoints";
-const NO_HEALTH: &str = "this build has no health server: leave the flag out";
 const USE_V: &str = "use -v for more log lines";
 const NO_IPSEC: &str = "the ipsec backend is not served: leave the flag out";
 
@@ -234,7 +231,10 @@ mod tests {
         );
         assert!(read("-kube-subnet-mgr", &[]).is_err());
         assert!(read("", &[("FLANNELD_KUBE_SUBNET_MGR", "true")]).is_err());
-        assert_eq!(flags("-ip-blackhole-route=false --healthz-port=0", &[]), "");
+        assert_eq!(
+            flags("-ip-blackhole-route=false -kube-subnet-mgr=0", &[]),
+            ""
+        );
     }
 
     #[test]

@@ -111,8 +111,8 @@ impl Plan {
         }
     }
 
-    /// The tunnel works without it; only those who read the file wait.
-    pub(crate) fn write_subnet_file(&self, settings: &Settings) {
+    /// The tunnel works without it; only those who read the file wait. Tells whether it is written.
+    pub(crate) fn write_subnet_file(&self, settings: &Settings) -> bool {
         let file = SubnetFile {
             network: &self.network,
             subnets: self.lease.key,
@@ -120,10 +120,12 @@ impl Plan {
             masquerade: settings.rules.masquerade,
         };
         let path = settings.subnet_file.display();
-        match file.write(&settings.subnet_file) {
+        let written = file.write(&settings.subnet_file);
+        match &written {
             Ok(()) => info!("wrote {path}"),
             Err(error) => warn!("cannot write {path}: {error}"),
         }
+        written.is_ok()
     }
 }
 

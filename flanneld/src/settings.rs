@@ -7,6 +7,7 @@ use control::registry::EtcdOptions;
 use engine::{IoChoice, Offloads};
 use regex::Regex;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) interface: Choice,
     pub(crate) rules: Wanted,
     pub(crate) resync: Duration,
+    pub(crate) probes: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
 }
@@ -74,6 +76,8 @@ impl TryFrom<Args> for Settings {
                 forward: args.iptables_forward_rules,
             },
             resync: resync(&args)?,
+            probes: (args.healthz_port != 0)
+                .then(|| SocketAddr::new(args.healthz_ip, args.healthz_port)),
             interface: Choice {
                 interfaces: args.iface,
                 patterns: args
