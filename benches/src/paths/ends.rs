@@ -87,6 +87,28 @@ pub(super) fn start(
     Ok((carriers, leases))
 }
 
+/// Stops the daemon at a side and starts another, which waits for nothing but its lease.
+pub(super) fn restart(
+    lab: &Lab,
+    side: Side,
+    spec: &PathSpec,
+    flanneld: &Path,
+    carrier: &mut Carrier,
+) -> io::Result<Lease> {
+    if let Carrier::Daemon(daemon) = carrier {
+        daemon.stop()?;
+    }
+    let file = subnet_file(lab, side);
+    fs::remove_file(&file)?;
+    *carrier = launch(lab, side, spec, &Store::of(lab), flanneld)?;
+    match carrier {
+        Carrier::Daemon(daemon) => wait_for_lease(&file, daemon),
+        _ => Err(io::Error::other(format!(
+            "there is no daemon at side {side:?}"
+        ))),
+    }
+}
+
 /// Gives a node without a daemon its lease, and its device where peers must know the MAC.
 fn prepare(lab: &Lab, side: Side, spec: &PathSpec, store: &Store) -> io::Result<()> {
     match spec.ends[side as usize] {

@@ -211,6 +211,14 @@ impl Path {
         }
     }
 
+    /// Stops the daemon at a side and starts another at once.
+    pub fn restart(&mut self, side: Side, flanneld: &std::path::Path) -> io::Result<()> {
+        let carrier = &mut self.carriers[side as usize];
+        let lease = ends::restart(&self.lab, side, &self.spec, flanneld, carrier)?;
+        self.subnets[side as usize] = lease.subnet;
+        self.lab.address(side, lease.subnet, self.mtu)
+    }
+
     /// What the daemons have logged, for error messages.
     pub fn logs(&self) -> String {
         Side::BOTH
@@ -218,7 +226,8 @@ impl Path {
             .concat()
     }
 
-    fn wait_until_connected(&self) -> io::Result<()> {
+    /// Waits until a datagram gets through both ways.
+    pub fn wait_until_connected(&self) -> io::Result<()> {
         let deadline = Instant::now() + CONNECT_PATIENCE;
         while !self.echoes()? {
             if Instant::now() > deadline {

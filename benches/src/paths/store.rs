@@ -20,11 +20,16 @@ pub(super) struct Store(PathBuf);
 impl Store {
     /// Makes the directory and the network configuration.
     pub(super) fn create(lab: &Lab, form: Form) -> io::Result<Self> {
-        let store = Self(lab.scratch().join("store"));
+        let store = Self::of(lab);
         fs::create_dir_all(store.0.join("subnets"))?;
         let config = json!({ "Network": NETWORK, "Backend": { "Type": backend(form) } });
         fs::write(store.0.join("config"), config.to_string())?;
         Ok(store)
+    }
+
+    /// The directory of a lab that has one.
+    pub(super) fn of(lab: &Lab) -> Self {
+        Self(lab.scratch().join("store"))
     }
 
     /// How the daemon is told where it is.

@@ -9,7 +9,7 @@ mod tun;
 pub(crate) use mmsg::MessageBatch;
 pub(crate) use packet::{packet_socket, receive_framed, send_framed, set_vnet_header};
 pub(crate) use process::{
-    clock_ticks_per_second, enter_namespace, fine_timers, leave_for_new_namespace, pin_to,
+    clock_ticks_per_second, enter_namespace, fine_timers, keep_to, leave_for_new_namespace,
     send_signal, start_inside,
 };
 pub(crate) use tun::open_tun;

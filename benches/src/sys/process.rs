@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -45,12 +46,14 @@ pub(crate) fn fine_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) };
 }
 
-/// Keeps the calling thread on one processor; on a machine with fewer it stays where it may be.
-pub(crate) fn pin_to(processor: usize) {
+/// Keeps the calling thread on these processors; where none of them exists it may be anywhere.
+pub(crate) fn keep_to(processors: Range<usize>) {
     // SAFETY: cpu_set_t is a C structure of integers, for which all zero is a valid value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: CPU_SET writes one bit of `set`, and nothing for a number that is too large.
-    unsafe { libc::CPU_SET(processor, &mut set) };
+    for processor in processors {
+        // SAFETY: CPU_SET writes one bit of `set`, and nothing for a number that is too large.
+        unsafe { libc::CPU_SET(processor, &mut set) };
+    }
     // SAFETY: sched_setaffinity(2) reads `size_of_val(&set)` bytes of a live set; 0 is this thread.
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }

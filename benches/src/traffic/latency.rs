@@ -1,8 +1,4 @@
 //! UDP ping-pong: one small packet there and back, one at a time.
-//!
-//! Two nodes never share a processor, so here each end keeps to its own: left to the scheduler both
-//! ends meet on one processor whenever nothing stands between them, and a wake-up is saved that a
-//! network would cost.
 
 use std::io;
 use std::net::UdpSocket;
@@ -11,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Ends, Flow};
-use crate::sys;
 
 const PAYLOAD: usize = 36;
 const LOST_AFTER: Duration = Duration::from_millis(50);
@@ -55,7 +50,7 @@ pub fn run(ends: &Ends<'_>, duration: Duration, think: Duration) -> io::Result<O
 }
 
 fn answer(socket: &UdpSocket, stop: &AtomicBool) {
-    sys::pin_to(1);
+    super::keep_to_end(true);
     let mut buffer = [0; PAYLOAD];
     while !stop.load(Ordering::Relaxed) {
         if let Ok(length) = socket.recv(&mut buffer) {
@@ -66,7 +61,7 @@ fn answer(socket: &UdpSocket, stop: &AtomicBool) {
 }
 
 fn ask(socket: &UdpSocket, duration: Duration, think: Duration) -> io::Result<Outcome> {
-    sys::pin_to(0);
+    super::keep_to_end(false);
     let mut outcome = Outcome::default();
     let deadline = Instant::now() + duration;
     for number in 0_u64.. {

@@ -79,7 +79,7 @@ pub(crate) fn account(log: &str) -> BTreeMap<String, u64> {
     let line = log
         .lines()
         .rfind(|line| line.contains("Packets: "))
-        .expect("the daemon ends with an account");
+        .unwrap_or_else(|| panic!("the daemon ends with an account, not with\n{log}"));
     let (_, counts) = line.split_once("Packets: ").unwrap();
     let pairs = counts.split(", ").filter_map(|pair| pair.rsplit_once(' '));
     pairs
@@ -88,32 +88,47 @@ pub(crate) fn account(log: &str) -> BTreeMap<String, u64> {
 }
 
 fn every_packet_is_accounted_for(name: &str) {
+    // A daemon that the machine holds up at its end leaves in time, but without an account.
+    let accounts = (0..5).find_map(|_| accounts_after_traffic(name));
+    for counts in accounts.expect("daemons that end in their time") {
+        assert_balanced(&counts);
+    }
+}
+
+/// What the daemons of a path counted, unless one of them was in a hurry at its end.
+fn accounts_after_traffic(name: &str) -> Option<Vec<BTreeMap<String, u64>>> {
     let mut path = up(name, Profile::Offload);
     let short = Duration::from_millis(300);
     for metric in [Metric::Tcp(2), Metric::Packets(64), Metric::Flood(1400)] {
         measure(&path, metric, Side::A, short).unwrap();
     }
+    let mut accounts = Vec::new();
     for side in Side::BOTH {
         // A node of the kernel's own has no daemon, and keeps no account.
         let Some(daemon) = path.daemon(side) else {
             continue;
         };
         let status = daemon.stop().unwrap();
-        assert!(status.success(), "{status}\n{}", daemon.log());
-        let counts = account(&daemon.log());
-        let count = |name: &str| counts.get(name).copied().unwrap_or(0);
-        let came =
-            count("from_tun_packets") + count("from_underlay_packets") + count("created_packets");
-        let went = count("to_tun_packets") + count("to_underlay_packets");
-        let is_drop = |name: &str| name.starts_with("in_") || name.starts_with("out_");
-        let dropped: u64 = counts
-            .iter()
-            .filter(|(name, _)| is_drop(name))
-            .map(|(_, count)| count)
-            .sum();
-        assert!(came > 1000, "there was traffic: {counts:?}");
-        assert_eq!(came, went + dropped, "node {side:?}: {counts:?}");
+        let log = daemon.log();
+        assert!(status.success(), "{status}\n{log}");
+        if log.contains("exiting without waiting") {
+            return None;
+        }
+        accounts.push(account(&log));
     }
+    Some(accounts)
+}
+
+fn assert_balanced(counts: &BTreeMap<String, u64>) {
+    let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+    let came =
+        count("from_tun_packets") + count("from_underlay_packets") + count("created_packets");
+    let went = count("to_tun_packets") + count("to_underlay_packets");
+    let is_drop = |name: &str| name.starts_with("in_") || name.starts_with("out_");
+    let drops = counts.iter().filter(|(name, _)| is_drop(name));
+    let dropped: u64 = drops.map(|(_, count)| count).sum();
+    assert!(came > 1000, "there was traffic: {counts:?}");
+    assert_eq!(came, went + dropped, "{counts:?}");
 }
 
 versions! { every_packet_is_accounted_for:
@@ -124,4 +139,23 @@ versions! { every_packet_is_accounted_for:
     every_packet_is_accounted_for_over_a_single_queue("udp+io=single-queue");
     every_packet_is_accounted_for_without_offloads("vxlan+no-offload=all");
     every_packet_is_accounted_for_beside_kernel_vxlan("mixed-vxlan");
+}
+
+/// The kernel may hold on to what an io_uring held for a while after its process has ended.
+fn a_daemon_starts_again_at_once(name: &str) {
+    let mut path = up(name, Profile::Offload);
+    let subnet = path.subnet(Side::A);
+    for _ in 0..8 {
+        path.restart(Side::A, flanneld())
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(path.subnet(Side::A), subnet, "the subnet is kept");
+        path.wait_until_connected()
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+versions! { a_daemon_starts_again_at_once:
+    a_daemon_starts_again_at_once_over_io_uring_multishot("udp+io=uring-multishot");
+    a_daemon_starts_again_at_once_over_epoll("vxlan+io=epoll");
+    a_daemon_starts_again_at_once_over_a_single_queue("udp+io=single-queue");
 }
