@@ -10,13 +10,14 @@
 //!   headers  [ head 0 | head 1 | head 2 ]
 //!   runs     { 0 -> 1 -> 2 }   { 3 -> 4 }
 //! ```
-//! Each destination has at most one open run, the newest, so datagrams to one place keep their
-//! order while those to other places may lie between them.
+//! Each way (a hop through a socket) has at most one open run, the newest, so datagrams that go the
+//! same way keep their order while others may lie between them. A flow keeps its socket; its
+//! congestion mark may change, so the mark is no part of the way.
 
 use crate::wire::Piece;
 
 /// Datagrams in a plan at most; a super-packet of tiny segments fills it and is sent in parts.
-const DATAGRAMS_MAX: usize = 4096;
+pub(crate) const DATAGRAMS_MAX: usize = 4096;
 /// Room for the headers of split packets: enough for 64 KiB of small segments.
 const HEADER_BYTES: usize = 256 << 10;
 /// Bytes in a run at most: with its headers it must stay below the 65,536 bytes that a device
@@ -67,8 +68,15 @@ impl Run {
         }
     }
 
-    fn takes(&self, len: u32, segments_max: u32) -> bool {
-        len <= self.segment && self.packets < segments_max && self.bytes + len <= RUN_BYTES_MAX
+    fn is_open_on_the_way_of(&self, key: RunKey) -> bool {
+        self.open && self.key.hop == key.hop && self.key.socket == key.socket
+    }
+
+    fn takes(&self, key: RunKey, len: u32, segments_max: u32) -> bool {
+        self.key.tos == key.tos
+            && len <= self.segment
+            && self.packets < segments_max
+            && self.bytes + len <= RUN_BYTES_MAX
     }
 }
 
@@ -127,7 +135,7 @@ impl SendPlan {
         (piece, &mut self.headers[start..start + len])
     }
 
-    /// Adds a datagram to the open run of its destination, or opens a new one.
+    /// Adds a datagram to the open run of its way, or closes that and opens a new one.
     pub(crate) fn push(&mut self, key: RunKey, head: Piece, tail: Piece, segments_max: u16) {
         let len = head.len + tail.len;
         let index = self.datagrams.len() as u32;
@@ -137,7 +145,7 @@ impl SendPlan {
             next: END,
         });
         if let Some(run) = self.open_run(key)
-            && run.takes(len, segments_max.into())
+            && run.takes(key, len, segments_max.into())
         {
             run.bytes += len;
             run.packets += 1;
@@ -164,7 +172,7 @@ impl SendPlan {
             .iter_mut()
             .rev()
             .take(OPEN_WINDOW)
-            .find(|run| run.open && run.key == key)
+            .find(|run| run.is_open_on_the_way_of(key))
     }
 
     fn close(&mut self, key: RunKey) {
@@ -247,6 +255,17 @@ mod tests {
     fn interleaved_places_do_not_break_each_others_runs() {
         let plan = planned(&[(1, 100), (2, 100), (1, 100), (2, 100)], 64);
         assert_eq!(shapes(&plan), [(1, 2, 100), (2, 2, 100)]);
+    }
+
+    #[test]
+    fn a_changed_mark_ends_the_run_so_that_a_flow_keeps_its_order() {
+        let mut plan = SendPlan::new();
+        for (number, tos) in [0, 2, 0].into_iter().enumerate() {
+            let key = RunKey { tos, ..key(1) };
+            plan.push(key, piece(number as u32, 100), Piece::default(), 64);
+        }
+        let marks: Vec<_> = plan.runs().iter().map(|run| run.key.tos).collect();
+        assert_eq!(marks, [0, 2, 0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod loopback;
 use engine::{
     Counter, DropReason, EngineConfig, Form, IoChoice, Mac, Peer, PeerForm, Route, SubnetTable,
 };
-use loopback::{FAR, Loopback, OWN, config};
+use loopback::{FAR, Loopback, OWN, config, receive};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::Duration;
@@ -45,10 +45,7 @@ fn changed(lab: &Loopback, fix: bool, change: impl FnOnce(&mut Vec<u8>)) -> Vec<
 fn arrives(lab: &Loopback, packet: &[u8]) {
     lab.peer.send(packet).unwrap();
     let mut buffer = [0; 100];
-    let len = lab
-        .inner
-        .recv(&mut buffer)
-        .expect("a good packet behind bad ones");
+    let len = receive(&lab.inner, &mut buffer).expect("a good packet behind bad ones");
     assert_eq!(&buffer[..len], b"0123456789");
 }
 
@@ -152,7 +149,7 @@ fn congestion_is_not_hidden_from_packets_that_cannot_bear_the_mark() {
         .send(&changed(&lab, true, |packet| packet[1] = 2))
         .unwrap();
     let mut buffer = [0; 100];
-    assert_eq!(lab.inner.recv(&mut buffer).unwrap(), 10);
+    assert_eq!(receive(&lab.inner, &mut buffer).unwrap(), 10);
     assert_eq!(lab.engine.stop().imbalance(), 0);
 }
 

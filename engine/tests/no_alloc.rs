@@ -8,7 +8,7 @@
 mod loopback;
 
 use engine::IoChoice;
-use loopback::{Loopback, config};
+use loopback::{Loopback, config, receive};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -48,7 +48,7 @@ fn round(lab: &Loopback, payload: &[u8], packets: &[Vec<u8>], buffer: &mut [u8])
         lab.peer.send(packet).unwrap();
     }
     for _ in packets {
-        lab.inner.recv(buffer).unwrap();
+        receive(&lab.inner, buffer).unwrap();
     }
 }
 

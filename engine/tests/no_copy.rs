@@ -9,7 +9,7 @@
 mod loopback;
 
 use engine::{Counter, IoChoice};
-use loopback::{HEADERS, Loopback, config};
+use loopback::{HEADERS, Loopback, config, receive};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
@@ -93,7 +93,7 @@ fn forwards_by_reference(io: IoChoice) {
                 .iter()
                 .for_each(|packet| assert_eq!(lab.peer.send(packet).unwrap(), packet.len()));
             for _ in 0..SEGMENTS {
-                assert_eq!(lab.inner.recv(&mut buffer).unwrap(), PAYLOAD);
+                assert_eq!(receive(&lab.inner, &mut buffer).unwrap(), PAYLOAD);
             }
         }
     });

@@ -11,6 +11,9 @@ use crate::wire::Piece;
 use crate::wire::merge::TunWrite;
 use crate::wire::unmerge::{self, HEADER_MAX, Part};
 
+/// Parts of one write at most: a virtio header, a first packet and the payloads of 127 others.
+pub(crate) const PARTS_MAX: usize = 129;
+
 /// Packets ready to be written, by reference.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'p, 'a> {
@@ -70,7 +73,7 @@ impl TunWriter {
     pub(crate) fn new(vnet: bool) -> Self {
         Self {
             vnet,
-            gather: GatherArrays::default(),
+            gather: GatherArrays::with_room(1, PARTS_MAX),
         }
     }
 

@@ -12,7 +12,7 @@ use std::os::fd::RawFd;
 use ringbuf::Frame;
 
 use crate::config::Form;
-use crate::plan::{Run, SendPlan};
+use crate::plan::{DATAGRAMS_MAX, Run, SendPlan};
 use crate::stats::{Counter, DropReason, WorkerStats};
 use crate::sys::mmsg::{RecvBatch, SendArrays, Sending};
 use crate::sys::udp::UdpSocket;
@@ -21,6 +21,9 @@ use crate::wire::Piece;
 
 /// How often a send that finds the socket full is tried again before its packets are dropped.
 const FULL_RETRIES: u32 = 64;
+
+/// Datagrams of a run at most, on any kernel.
+const RUN_DATAGRAMS_MAX: usize = 128;
 
 /// A socket and what is known about it.
 #[derive(Debug)]
@@ -83,8 +86,8 @@ impl Underlay {
             sockets,
             listeners: count,
             groups,
-            arrays: SendArrays::default(),
-            single: SendArrays::default(),
+            arrays: SendArrays::with_room(DATAGRAMS_MAX),
+            single: SendArrays::with_room(RUN_DATAGRAMS_MAX),
         }
     }
 

@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use ringbuf::{BufRing, Frame, Pool};
 
-use super::tun_writer::{Outgoing, TunWriter, Written};
+use super::tun_writer::{Outgoing, PARTS_MAX, TunWriter, Written};
 use super::underlay::Underlay;
 use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Ready, TunBatch, is_dry};
 use crate::stats::WorkerStats;
 use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
-use crate::sys::uring::{Arrival, Completion, LentReads, ReadTarget, Ring};
+use crate::sys::uring::{Arrival, COMPLETIONS, Completion, LentReads, ReadTarget, Ring};
 use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 
@@ -129,11 +129,11 @@ impl<'a> UringIo<'a> {
         } = parts;
         let writes = WriteBatch {
             single: TunWriter::new(vnet),
-            packets: GatherArrays::default(),
+            packets: GatherArrays::with_room(WRITES_MAX, WRITES_MAX * PARTS_MAX),
             headers: Vec::with_capacity(WRITES_MAX),
             refused: Vec::with_capacity(WRITES_MAX),
         };
-        let (ready, stash) = (Ready::default(), Vec::new());
+        let (ready, stash) = (Ready::default(), Vec::with_capacity(COMPLETIONS as usize));
         Self {
             reader: reader(pool),
             tun,

@@ -8,7 +8,6 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Arrays for a batch of gathered packets, kept between batches so that nothing is allocated.
-#[derive(Default)]
 pub(crate) struct GatherArrays {
     parts: Vec<libc::iovec>,
     packets: Vec<Range<usize>>,
@@ -27,6 +26,14 @@ impl std::fmt::Debug for GatherArrays {
 }
 
 impl GatherArrays {
+    /// Arrays with room for so many packets and parts, so that they need not grow.
+    pub(crate) fn with_room(packets: usize, parts: usize) -> Self {
+        Self {
+            parts: Vec::with_capacity(parts),
+            packets: Vec::with_capacity(packets),
+        }
+    }
+
     /// Begins an empty batch whose bytes live at least as long as `'p`.
     pub(crate) fn start<'s, 'p>(&'s mut self) -> Gathered<'s, 'p> {
         self.parts.clear();

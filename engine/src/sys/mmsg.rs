@@ -85,7 +85,6 @@ impl From<SocketAddr> for RawAddress {
 }
 
 /// Arrays for one `sendmmsg`, kept between calls so that nothing is allocated per batch.
-#[derive(Default)]
 pub(crate) struct SendArrays {
     messages: Vec<libc::mmsghdr>,
     parts: Vec<libc::iovec>,
@@ -114,6 +113,16 @@ impl std::fmt::Debug for SendArrays {
 }
 
 impl SendArrays {
+    /// Arrays with room for so many messages and twice as many parts, so that they need not grow.
+    pub(crate) fn with_room(messages: usize) -> Self {
+        Self {
+            messages: Vec::with_capacity(messages),
+            parts: Vec::with_capacity(2 * messages),
+            controls: Vec::with_capacity(messages),
+            spans: Vec::with_capacity(messages),
+        }
+    }
+
     /// Begins an empty batch whose bytes live at least as long as `'p`.
     pub(crate) fn start<'s, 'p>(&'s mut self) -> Sending<'s, 'p> {
         self.messages.clear();

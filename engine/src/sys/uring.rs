@@ -21,7 +21,7 @@ use super::gather::Gathered;
 /// Operations that may wait to be submitted.
 const ENTRIES: u32 = 128;
 /// Completions that may wait to be read: more than frames and writes together.
-const COMPLETIONS: u32 = 1024;
+pub(crate) const COMPLETIONS: u32 = 1024;
 /// The only group of lent buffers.
 const GROUP: u16 = 0;
 /// Where the whole arena is registered.
@@ -90,6 +90,15 @@ impl Ring {
         let mut probe = Probe::new();
         let asked = self.ring.submitter().register_probe(&mut probe);
         asked.is_ok() && probe.is_supported(opcode::ReadMulti::CODE)
+    }
+
+    /// Ends everything under way, so that closing the ring closes its descriptors at once: the
+    /// kernel takes a ring apart later, and a port or a device would stay taken until then.
+    fn cancel_all(&mut self) {
+        let everything = types::CancelBuilder::any();
+        // Unknown before Linux 6.0: there the descriptors are let go a little later.
+        let _ = self.ring.submitter().register_sync_cancel(None, everything);
+        let _ = self.submit(0);
     }
 
     /// Watches a descriptor for input until the ring is closed.
@@ -241,6 +250,12 @@ impl Ring {
     }
 }
 
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.cancel_all();
+    }
+}
+
 /// Marks the tokens of operations that end within the call that submitted them.
 const MINE: u64 = 1 << 63;
 
@@ -342,16 +357,8 @@ impl Arrival<'_> {
 
 impl Drop for LentReads<'_> {
     fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        let cancel = opcode::AsyncCancel::new(self.token)
-            .build()
-            .user_data(u64::MAX >> 1);
-        // SAFETY: a cancel names no memory.
-        if unsafe { self.ring.push(cancel) }.is_err() {
-            return;
-        }
+        self.ring.cancel_all();
+        // The frames go when this returns: not before the kernel has said that it is done.
         while self.armed && self.ring.submit(1).is_ok() {
             while let Some(completion) = self.ring.next() {
                 if completion.token == self.token {

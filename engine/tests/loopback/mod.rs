@@ -74,7 +74,8 @@ impl Loopback {
         let engine = Engine::start(config, table).expect("an engine (are we root?)");
         let name = engine.tun_name();
         oracle::run(&format!(
-            "ip link set {name} mtu {mtu} up
+            "sysctl -q -w net.ipv6.conf.{name}.disable_ipv6=1
+             ip link set {name} mtu {mtu} up
              ip addr add {OWN}/32 dev {name}
              ip route add 10.5.0.0/16 dev {name}"
         ));
@@ -119,7 +120,7 @@ impl Loopback {
 
     /// What the peer received next: an inner packet.
     pub(crate) fn peer_receives<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
-        let len = self.peer.recv(buffer).expect("a datagram at the peer");
+        let len = receive(&self.peer, buffer).expect("a datagram at the peer");
         &buffer[..len]
     }
 
@@ -147,6 +148,16 @@ impl Loopback {
         let check = !oracle::packet::sum(&pseudo);
         packet[26..28].copy_from_slice(&check.to_be_bytes());
         packet
+    }
+}
+
+/// Receives, also when a notice of the kernel's about an io_uring that was closed gets in between.
+pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

@@ -128,6 +128,16 @@ fn type_of_service(at: &Crossing, _mtu: usize) -> Vec<Inner> {
     (0..=255).map(one).collect()
 }
 
+/// Datagrams of one flow whose congestion marks change all the time.
+pub(crate) fn one_flow_with_changing_marks(at: &Crossing) -> Vec<Inner> {
+    let one = |number: u16| {
+        let mut ip = at.ip(UDP);
+        (ip.id, ip.tos) = (number, (number % 7 % 4) as u8);
+        ip.finished(udp((4007, 5007), &pattern(number.into(), 64)), UDP_CHECKSUM)
+    };
+    (0..512).map(one).collect()
+}
+
 /// Datagrams of one flow that may be joined on the way, and some that may not.
 fn udp_trains(at: &Crossing, _mtu: usize) -> Vec<Inner> {
     let ids: [fn(u16) -> u16; 4] = [

@@ -157,5 +157,6 @@ fn a_daemon_starts_again_at_once(name: &str) {
 versions! { a_daemon_starts_again_at_once:
     a_daemon_starts_again_at_once_over_io_uring_multishot("udp+io=uring-multishot");
     a_daemon_starts_again_at_once_over_epoll("vxlan+io=epoll");
+    a_daemon_starts_again_at_once_over_io_uring_oneshot("udp+io=uring-oneshot");
     a_daemon_starts_again_at_once_over_a_single_queue("udp+io=single-queue");
 }

@@ -6,7 +6,9 @@ use benches::paths::End;
 use benches::{Lab, Path, Profile, Side};
 
 use super::carry::{Crossing, assert_same};
-use super::corpus::{single_packets, tcp_super_packets, udp_super_packets};
+use super::corpus::{
+    one_flow_with_changing_marks, single_packets, tcp_super_packets, udp_super_packets,
+};
 use super::setup::{up, versions};
 
 /// Packets join on the way only where every header field can be restored.
@@ -84,4 +86,19 @@ versions! { packets_arrive_as_sent:
     without_any_offload_every_packet_is_carried_unchanged("vxlan+no-offload=all", Profile::Offload);
     two_workers_carry_every_packet_unchanged("udp+workers=2", Profile::Offload);
     source_ports_by_flow_carry_every_packet_unchanged("udp+udp-flow-ports", Profile::Offload);
+}
+
+/// Marks of congestion change from packet to packet; a flow is still a flow.
+fn a_flow_keeps_its_order(name: &str) {
+    let path = up(name, Profile::Offload);
+    let subnets = Side::BOTH.map(|side| path.subnet(side));
+    let mut crossing = Crossing::open(path.lab(), subnets, Side::A);
+    let packets = one_flow_with_changing_marks(&crossing);
+    let sent: Vec<_> = packets.iter().map(|packet| packet.bytes.clone()).collect();
+    assert_same(&crossing.carry(&packets), &sent, name);
+}
+
+versions! { a_flow_keeps_its_order:
+    a_flow_with_changing_congestion_marks_keeps_its_order_in_udp_form("udp");
+    a_flow_with_changing_congestion_marks_keeps_its_order_in_vxlan_form("vxlan");
 }

@@ -6,7 +6,7 @@ use crate::wire::virtio::VirtioNetHdr;
 use std::ops::Range;
 
 /// Writes of a batch; room for more is made once and kept.
-const WRITES_EXPECTED: usize = 1024;
+const WRITES_EXPECTED: usize = 8192;
 const HEADER_BYTES_EXPECTED: usize = 16 * 1024;
 
 /// One write to the TUN.
