@@ -31,6 +31,10 @@ use crate::worker::Worker;
 
 /// Workers at most, unless asked for more: past that the underlay is the limit.
 const WORKERS_MAX: usize = 8;
+/// Priority of workers, where it may be raised. The kernel forwards packets before any process
+/// runs; a worker that had to share alike with all of them would be what everybody waits for. See
+/// `docs/adr/0007-priority.md`.
+const WORKER_NICE: i32 = -10;
 
 /// A running engine. Dropping it stops it and removes the TUN device.
 pub struct Engine {
@@ -255,6 +259,9 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         && let Err(error) = cpu::pin(cpu)
     {
         tracing::warn!("cannot bind a worker to processor {cpu}: {error}");
+    }
+    if let Err(error) = cpu::raise_priority(WORKER_NICE) {
+        tracing::debug!("workers keep the ordinary priority: {error}");
     }
     let count = (BATCH_PACKETS + RECEIVE_MAX) as u32;
     let layout = FrameLayout {

@@ -1,4 +1,4 @@
-//! Which processors this process may use, and binding a thread to one of them.
+//! Which processors this process may use, binding a thread to one of them, and its priority.
 #![allow(
     unsafe_code,
     reason = "sched_getaffinity, sched_setaffinity, sched_yield"
@@ -30,6 +30,19 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: `set` is a readable set of the given size; pid 0 is the calling thread.
     if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Raises the calling thread's priority, unless somebody gave this process one on purpose.
+pub(crate) fn raise_priority(nice: libc::c_int) -> io::Result<()> {
+    // SAFETY: getpriority takes numbers alone; 0 is the calling thread.
+    if unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } != 0 {
+        return Ok(());
+    }
+    // SAFETY: setpriority takes numbers alone; 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
