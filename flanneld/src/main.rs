@@ -1,10 +1,13 @@
 //! The flannel daemon: reads what was typed, runs, and says why it ended.
 
 mod args;
+mod boot;
 mod daemon;
+mod dataplane;
 mod engine_sink;
 mod go_flags;
 mod log;
+mod manager;
 mod plan;
 mod settings;
 mod signals;

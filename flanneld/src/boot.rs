@@ -1,0 +1,196 @@
+//! From nothing to a daemon at work: everything in the order it depends on each other.
+
+use crate::daemon::{Daemon, Happening};
+use crate::dataplane::DataPlane;
+use crate::manager;
+use crate::plan::{Plan, own_attrs};
+use crate::settings::{Settings, Store};
+use crate::upkeep::Rules;
+use anyhow::{Context, Result};
+use control::acquire::{AcquireError, Wish, acquire};
+use control::clock::since_boot;
+use control::health::Health;
+use control::hold::Hold;
+use control::host::external_interface::{self, ExternalInterface, Families};
+use control::host::{Netlink, leftovers, monitor};
+use control::lease::{Lease, LeaseAttrs};
+use control::mac::Mac;
+use control::network::NetworkConfig;
+use control::registry::{EtcdRegistry, FileRegistry, Registry, RegistryError};
+use control::subnet_file::previous_subnets;
+use control::sync::Sync;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Pause between attempts while something outside is missing at start.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Starts everything; `None` when asked to stop meanwhile.
+pub(crate) fn boot(
+    settings: &Settings,
+    sender: Sender<Happening>,
+    happenings: &Receiver<Happening>,
+) -> Result<Option<Daemon>> {
+    let health = Health::default();
+    if let Some(address) = settings.probes {
+        health
+            .serve(address)
+            .with_context(|| format!("cannot answer probes on {address}"))?;
+    }
+    let registry = open_registry(settings)?;
+    let Some(network) = wait_for_network(&*registry, happenings) else {
+        return Ok(None);
+    };
+    let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
+    let external = find_interface(&mut netlink, settings, &network)?;
+    leftovers::remove(&mut netlink, &network).context("cannot remove leftovers of earlier runs")?;
+    let Some(lease) = wait_for_lease(settings, &*registry, &network, &external, happenings)? else {
+        return Ok(None);
+    };
+    info!("lease acquired: {lease}");
+    let plan = Plan::new(network, external, lease);
+
+    let (dataplane, sink) = DataPlane::start(&plan, settings, sender.clone())?;
+    report_changes(sender.clone())?;
+    let rules = Rules::start(&plan, settings)?;
+    let written = plan.write_subnet_file(settings);
+
+    let sync = Sync::new(plan.screen(), sink);
+    let watch = registry.watch(Box::new(move |news| {
+        drop(sender.send(Happening::News(news)))
+    }))?;
+    let hold = Hold::new(registry, plan.lease, settings.margin, since_boot());
+    if written {
+        health.ready();
+    }
+    manager::ready();
+    Ok(Some(Daemon {
+        _watch: watch,
+        hold,
+        sync,
+        rules,
+        dataplane,
+    }))
+}
+
+fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
+    Ok(match &settings.store {
+        Store::File {
+            dir,
+            config,
+            lease_time,
+        } => {
+            let store = FileRegistry::open(dir, *lease_time);
+            let store =
+                store.with_context(|| format!("cannot open the store {}", dir.display()))?;
+            match config {
+                Some(path) => Arc::new(store.with_config(path)),
+                None => Arc::new(store),
+            }
+        }
+        Store::Etcd(options) => {
+            Arc::new(EtcdRegistry::open(options.clone()).context("cannot use etcd")?)
+        }
+    })
+}
+
+/// Waits for a network config that can be used; each fault is told once.
+fn wait_for_network(
+    registry: &dyn Registry,
+    happenings: &Receiver<Happening>,
+) -> Option<NetworkConfig> {
+    let mut told = String::new();
+    loop {
+        let fault = match registry.config().map(|text| NetworkConfig::parse(&text)) {
+            Ok(Ok(network)) => return Some(network),
+            Ok(Err(error)) => format!("the network config cannot be used: {error}"),
+            Err(error) => format!("Couldn't fetch network config: {error}"),
+        };
+        pause(&mut told, fault, happenings)?;
+    }
+}
+
+/// Waits for the registry to give a lease; `None` when asked to stop.
+fn wait_for_lease(
+    settings: &Settings,
+    registry: &dyn Registry,
+    network: &NetworkConfig,
+    external: &ExternalInterface,
+    happenings: &Receiver<Happening>,
+) -> Result<Option<Lease>> {
+    let fresh_mac = Mac::random_local();
+    let attrs = |old: Option<&LeaseAttrs>| own_attrs(network, external, old, fresh_mac);
+    let wish = Wish {
+        network,
+        attrs: &attrs,
+        previous: previous_subnets(&settings.subnet_file),
+    };
+    let mut told = String::new();
+    loop {
+        match acquire(registry, &wish) {
+            Ok(lease) => return Ok(Some(lease)),
+            Err(AcquireError::Registry(error @ RegistryError::Unavailable(_))) => {
+                if pause(
+                    &mut told,
+                    format!("cannot get a lease: {error}"),
+                    happenings,
+                )
+                .is_none()
+                {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tells a fault unless it was the last one told, and waits a little; `None` when asked to stop.
+fn pause(told: &mut String, fault: String, happenings: &Receiver<Happening>) -> Option<()> {
+    if *told != fault {
+        warn!("{fault}. Waiting");
+        *told = fault;
+    }
+    matches!(
+        happenings.recv_timeout(RETRY),
+        Err(RecvTimeoutError::Timeout)
+    )
+    .then_some(())
+}
+
+fn public(external: &ExternalInterface) -> String {
+    let addresses: Vec<String> = external
+        .public_addresses()
+        .map(|address| address.to_string())
+        .collect();
+    addresses.join(" and ")
+}
+
+/// Turns changes of the host into happenings.
+fn report_changes(sender: Sender<Happening>) -> Result<()> {
+    let report = move || drop(sender.send(Happening::HostChanged));
+    monitor::watch(report).context("cannot watch the host's interfaces")
+}
+
+/// Finds the interface to the other nodes and says which one it is.
+fn find_interface(
+    netlink: &mut Netlink,
+    settings: &Settings,
+    network: &NetworkConfig,
+) -> Result<ExternalInterface> {
+    let families = Families {
+        ipv4: network.ipv4.is_some(),
+        ipv6: network.ipv6.is_some(),
+    };
+    let external = external_interface::find(netlink, &settings.interface, families)?;
+    info!(
+        "using interface {} {:?}, MTU {}, known to others as {}",
+        external.name,
+        external.addresses,
+        external.mtu,
+        public(&external)
+    );
+    Ok(external)
+}
