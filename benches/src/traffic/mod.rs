@@ -5,6 +5,7 @@
 
 pub mod iperf3;
 pub mod latency;
+pub mod probe;
 pub mod rate;
 pub mod tcp;
 pub mod window;
