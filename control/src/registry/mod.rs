@@ -74,10 +74,31 @@ pub struct Snapshot {
 /// A record that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BadRecord {
-    /// Its name as found.
+    /// Its name as found, or the beginning of a long one.
     pub name: String,
     /// What is wrong with it.
     pub why: String,
+}
+
+/// What is told of a bad record at most: anyone could write megabytes.
+const TOLD_MAX: usize = 200;
+/// No node says more than this about itself.
+const VALUE_MAX: usize = 16 << 10;
+
+impl BadRecord {
+    /// Tells of a record as much as fits in a log line.
+    pub(crate) fn new(name: &str, why: &str) -> Self {
+        Self {
+            name: beginning(name),
+            why: beginning(why),
+        }
+    }
+}
+
+fn beginning(text: &str) -> String {
+    let end = text.floor_char_boundary(TOLD_MAX);
+    let dots = if end < text.len() { "..." } else { "" };
+    format!("{}{dots}", &text[..end])
 }
 
 /// Why a store did not do what was asked, divided by what the caller does next.
@@ -106,10 +127,14 @@ impl Snapshot {
 }
 
 /// Reads a record by its name and value; an error says what is wrong with it.
-fn parse_record(name: &str, value: &str) -> Result<(SubnetKey, LeaseAttrs), String> {
+fn parse_record(name: &str, value: &[u8]) -> Result<(SubnetKey, LeaseAttrs), String> {
     let key = name
         .parse::<SubnetKey>()
         .map_err(|error| error.to_string())?;
+    if value.len() > VALUE_MAX {
+        return Err(format!("its value has {} bytes", value.len()));
+    }
+    let value = str::from_utf8(value).map_err(|_| "its value is not text".to_owned())?;
     let attrs = LeaseAttrs::parse(value).map_err(|error| error.to_string())?;
     Ok((key, attrs))
 }

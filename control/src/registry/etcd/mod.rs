@@ -9,6 +9,7 @@
 //! waits: a caller in one of the blocking methods, or the watch's thread. Every write is one transaction that
 //! names the version it is based on, and can be told from its outcome even when the first answer was lost.
 
+mod listing;
 mod pool;
 #[cfg(test)]
 mod server;
@@ -22,8 +23,8 @@ use super::{BadRecord, News, Registry, RegistryError, Snapshot, Watch, parse_rec
 use crate::lease::{Lease, LeaseAttrs, Revision};
 use crate::subnet_key::SubnetKey;
 use etcd_client::{
-    Client, Compare, CompareOp, Error, GetOptions, KeyValue, LeaseTimeToLiveOptions, PutOptions,
-    Txn, TxnOp, TxnOpResponse,
+    Client, Compare, CompareOp, KeyValue, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
+    TxnOpResponse,
 };
 use pool::Pool;
 use std::fmt;
@@ -34,9 +35,6 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::debug;
 use watcher::Watcher;
-
-/// Keys fetched in one answer; a whole network of nodes would not fit into one message.
-const PAGE: i64 = 5000;
 
 /// How to reach etcd.
 #[derive(Clone, Default)]
@@ -71,12 +69,6 @@ struct Store {
     pool: Pool,
     prefix: String,
     lease_time: Duration,
-}
-
-/// All records as of one revision of the store.
-struct Listing {
-    snapshot: Snapshot,
-    revision: i64,
 }
 
 impl EtcdRegistry {
@@ -162,62 +154,11 @@ impl Store {
         Ok(answer.kvs().first().map(|found| text(found.value())))
     }
 
-    /// Every record at one revision, however many answers that takes.
-    async fn list(&self) -> Result<Listing, RegistryError> {
-        let mut listing = Listing {
-            snapshot: Snapshot::default(),
-            revision: 0,
-        };
-        let mut from = self.subnets().into_bytes();
-        loop {
-            let revision = listing.revision;
-            let page = self
-                .pool
-                .call(async |client: Client| self.page(client, &from, revision).await)
-                .await?;
-            if revision == 0 {
-                listing.revision = page.header().map_or(0, |header| header.revision());
-            }
-            for found in page.kvs() {
-                self.sort(found, &mut listing.snapshot);
-            }
-            match page.kvs().last().filter(|_| page.more()) {
-                Some(last) => from = [last.key(), &[0]].concat(),
-                None => return Ok(listing),
-            }
-        }
-    }
-
-    async fn page(
-        &self,
-        mut client: Client,
-        from: &[u8],
-        revision: i64,
-    ) -> Result<etcd_client::GetResponse, Error> {
-        let mut end = self.subnets().into_bytes();
-        // The slash at its end becomes the next character: the end of all that begins with the prefix.
-        if let Some(last) = end.last_mut() {
-            *last += 1;
-        }
-        let options = GetOptions::new()
-            .with_range(end)
-            .with_limit(PAGE)
-            .with_revision(revision);
-        client.get(from, Some(options)).await
-    }
-
-    fn sort(&self, found: &KeyValue, snapshot: &mut Snapshot) {
-        match self.record(found) {
-            Ok(lease) => snapshot.leases.push(lease),
-            Err(bad) => drop(snapshot.bad.insert(bad)),
-        }
-    }
-
     /// Reads a key below `subnets`.
     fn record(&self, found: &KeyValue) -> Result<Lease, BadRecord> {
         let name = self.name(found.key());
         let (key, attrs) =
-            parse_record(&name, &text(found.value())).map_err(|why| BadRecord { name, why })?;
+            parse_record(&name, found.value()).map_err(|why| BadRecord::new(&name, &why))?;
         let revision = Revision(found.mod_revision() as u64, found.lease() as u64);
         Ok(Lease {
             key,

@@ -16,8 +16,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// For a whole call, name look-up and log-in included.
 const TOTAL_LIMIT: Duration = Duration::from_secs(5);
-/// A server that is stopped but not gone is noticed after the sum of both.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3));
+/// A server that is stopped but not gone, or a path that swallows everything, is noticed after the sum of both.
+/// Servers take more than one question in 5 s for an attack.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(2));
+/// The largest answer taken.
+pub(super) const MESSAGE_MAX: usize = 8 << 20;
 
 /// Status codes that are an answer: another endpoint would say the same. By number: invalid argument, not found, already
 /// exists, permission denied, failed precondition, out of range, unimplemented, unauthenticated.
@@ -59,17 +62,23 @@ impl Pool {
         act: impl AsyncFn(Client) -> Result<T, Error>,
     ) -> Result<T, RegistryError> {
         let mut trouble = String::new();
-        // Once more than there are: the connection in use may have died while nobody looked.
-        for _ in 0..=self.options.endpoints.len() {
-            let turn = self.current().turn;
+        // Once more where a connection is in use: it may have died, or its log-in run out, while nobody looked.
+        for _ in 0..self.options.endpoints.len() + usize::from(self.connected()) {
+            let (turn, connected) = (self.turn(), self.connected());
             match self.attempt(&act).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Answer(why)) => {
-                    return Err(RegistryError::Unavailable(self.told(turn, &why)));
+                    trouble = self.told(turn, &why);
+                    self.log_in_anew(turn);
+                    if !connected || self.options.user.is_none() {
+                        break;
+                    }
                 }
-                Err(Failure::Trouble(why)) => trouble = self.told(turn, &why),
+                Err(Failure::Trouble(why)) => {
+                    trouble = self.told(turn, &why);
+                    self.give_up(turn);
+                }
             }
-            self.give_up(turn);
         }
         Err(RegistryError::Unavailable(trouble))
     }
@@ -88,6 +97,18 @@ impl Pool {
                 client: None,
             };
         }
+    }
+
+    /// A refusal may be due to a log-in from before somebody changed users or rights.
+    fn log_in_anew(&self, turn: usize) {
+        let mut current = self.current();
+        if current.turn == turn && self.options.user.is_some() {
+            current.client = None;
+        }
+    }
+
+    fn connected(&self) -> bool {
+        self.current().client.is_some()
     }
 
     /// A client of the endpoint in use.

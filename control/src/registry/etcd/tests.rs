@@ -6,6 +6,7 @@ use crate::lease::LeaseAttrs;
 use crate::registry::contract::{Fixture, contract};
 use crate::registry::{News, Registry, RegistryError, Watch};
 use crate::subnet_key::SubnetKey;
+use etcd_client::{Txn, TxnOp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, LazyLock};
@@ -145,22 +146,76 @@ fn keys_beside_the_subnets_are_no_leases() {
     assert!(found.leases.is_empty() && found.bad.is_empty(), "{found:?}");
 }
 
+/// Writes records as the only one in a hurry: many in each transaction.
+fn write_all(registry: &EtcdRegistry, records: impl Iterator<Item = (String, Vec<u8>)>) {
+    let records: Vec<_> = records.collect();
+    registry.block(async {
+        let mut client = registry.0.store.pool.client().await.unwrap();
+        for some in records.chunks(100) {
+            let put = |(name, value): &(String, Vec<u8>)| {
+                let key = format!("{}{name}", registry.0.store.subnets());
+                TxnOp::put(key, value.clone(), None)
+            };
+            let all: Vec<_> = some.iter().map(put).collect();
+            client.txn(Txn::new().and_then(all)).await.unwrap();
+        }
+    });
+}
+
+fn usual_value() -> Vec<u8> {
+    node("1.2.3.4").to_json().into_bytes()
+}
+
 #[test]
 fn many_leases_are_listed_whole() {
     let prefix = prefix();
     let registry = EtcdRegistry::open(options(&[SHARED.url()], &prefix.0)).unwrap();
-    let many = super::PAGE as usize + 10;
-    registry.block(async {
-        let mut client = registry.0.store.pool.client().await.unwrap();
-        for n in 0..many {
-            let name = format!("10.{}.{}.0-24", n / 256, n % 256);
-            client
-                .put(prefix.record(&name), r#"{"PublicIP":"1.2.3.4"}"#, None)
-                .await
-                .unwrap();
-        }
-    });
+    let many = super::listing::PAGE as usize + 10;
+    let name = |n: usize| format!("10.{}.{}.0-24", n / 256, n % 256);
+    write_all(&registry, (0..many).map(|n| (name(n), usual_value())));
     assert_eq!(registry.snapshot().unwrap().leases.len(), many);
+}
+
+#[test]
+fn records_too_large_for_one_answer_hide_no_other() {
+    let server = Server::start_with("http", &["--max-request-bytes=12000000"]);
+    let registry = open(&[server.url()]);
+    let (_watch, news) = watch(&registry);
+    await_news(&news, is_snapshot);
+    // Together they are more than an answer may have, and the last is that alone.
+    let megabytes = |count: usize| vec![b'x'; count << 20];
+    for (third, value) in [(1, 3), (2, 3), (3, 3), (4, 3), (6, 9)] {
+        let name = format!("10.5.{third}.0-24");
+        write_all(&registry, [(name, megabytes(value))].into_iter());
+    }
+    write_all(
+        &registry,
+        [("10.5.5.0-24".to_owned(), usual_value())].into_iter(),
+    );
+    let found = registry.snapshot().unwrap();
+    assert_eq!((found.leases.len(), found.bad.len()), (1, 5), "{found:?}");
+    // The stream cannot carry the largest one, and begins anew behind it.
+    await_news(
+        &news,
+        |report| matches!(report, News::Snapshot(all) if all.bad.len() == 5 && all.leases.len() == 1),
+    );
+}
+
+#[test]
+fn what_is_told_of_a_bad_record_is_short() {
+    let prefix = prefix();
+    let registry = EtcdRegistry::open(options(&[SHARED.url()], &prefix.0)).unwrap();
+    let long = "\u{e9}".repeat(100_000);
+    let names = ["10.5.1.0-24".to_owned(), long.clone()];
+    write_all(
+        &registry,
+        names
+            .into_iter()
+            .map(|name| (name, long.clone().into_bytes())),
+    );
+    let found = registry.snapshot().unwrap();
+    assert_eq!(found.bad.len(), 2);
+    assert!(found.bad.iter().all(|bad| bad.to_string().len() < 1000));
 }
 
 #[test]
@@ -370,4 +425,32 @@ fn a_user_is_logged_in_again_when_the_server_forgot() {
     .unwrap();
     let refused = stranger.snapshot().unwrap_err().to_string();
     assert!(refused.contains("authentication failed"), "{refused}");
+}
+
+#[test]
+fn rights_that_change_do_not_end_a_log_in_for_good() {
+    // A token names the revision of all users and rights; a change to any of them makes it worthless.
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let [public, private] = ["public.pem", "private.pem"].map(|name| dir.path().join(name));
+    std::fs::write(&public, key.public_key_pem()).unwrap();
+    std::fs::write(&private, key.serialize_pem()).unwrap();
+    let token = format!(
+        "--auth-token=jwt,pub-key={},priv-key={},sign-method=ES256,ttl=10m",
+        public.display(),
+        private.display()
+    );
+    let server = Server::start_with("http", &[&token]);
+    server.ctl(&["user", "add", "root:secret"]);
+    server.ctl(&["auth", "enable"]);
+    let registry = EtcdRegistry::open(EtcdOptions {
+        user: Some(("root".to_owned(), "secret".to_owned())),
+        ..options(&[server.url()], "/net")
+    })
+    .unwrap();
+    let lease = registry
+        .create("10.5.1.0-24".parse().unwrap(), &node("1.2.3.4"))
+        .unwrap();
+    server.ctl(&["--user=root:secret", "user", "add", "another:secret"]);
+    registry.renew(&lease, &lease.attrs).unwrap();
 }

@@ -2,10 +2,11 @@
 //! reason (server gone, leader lost, history compacted, store wiped), it begins again with a listing; so no
 //! change can be missed and no stale revision waited for.
 
-use super::pool::describe;
+use super::listing::Listing;
+use super::pool::{MESSAGE_MAX, describe};
 use super::{Inner, Store, text};
 use crate::random;
-use crate::registry::{News, Snapshot, Watch};
+use crate::registry::{News, Watch};
 use etcd_client::{Client, Error, EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
 use std::io;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// Pauses are up to half as long again, or half as short. A server that is back is noticed within the longest.
+const BACK_OFF_MIN: Duration = Duration::from_millis(200);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// A stream that lived this long was a good one: the next break is a new one.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 const BEGIN_LIMIT: Duration = Duration::from_secs(5);
@@ -72,7 +74,7 @@ impl Watcher {
         };
         let turn = store.pool.turn();
         let why = match self.begin(store, listing.revision + 1).await {
-            Ok(stream) => self.listen(store, listing.snapshot, stream).await,
+            Ok(stream) => self.listen(store, listing, stream).await,
             Err(why) => why,
         };
         store.pool.give_up(turn);
@@ -80,12 +82,13 @@ impl Watcher {
     }
 
     /// Tells of the listing and of every change after it; returns what ended the stream.
-    async fn listen(&mut self, store: &Store, all: Snapshot, mut stream: WatchStream) -> String {
+    async fn listen(&mut self, store: &Store, all: Listing, mut stream: WatchStream) -> String {
         if std::mem::take(&mut self.lost) {
             (self.news)(News::Regained);
         }
-        (self.news)(News::Snapshot(all));
-        if let Ok(Some(text)) = store.config().await {
+        (self.news)(News::Snapshot(all.snapshot));
+        // A config that is removed is no news: what was read before goes on.
+        if let Some(text) = all.config {
             self.tell_config(text);
         }
         loop {
@@ -96,21 +99,22 @@ impl Watcher {
         }
     }
 
-    /// Asks for everything below the prefix from a revision on.
+    /// Asks for everything below the prefix from a revision on, and waits for the server to agree.
     async fn begin(&self, store: &Store, revision: i64) -> Result<WatchStream, String> {
         let open = async {
-            let mut client: Client = store.pool.client().await?;
+            let client: Client = store.pool.client().await.map_err(told)?;
+            let mut client = client.watch_client().max_decoding_message_size(MESSAGE_MAX);
+            // In fragments: what piled up while nobody read may be more than fits in one message.
             let options = WatchOptions::new()
                 .with_prefix()
+                .with_fragment()
                 .with_start_revision(revision);
-            client
-                .watch(format!("{}/", store.prefix), Some(options))
-                .await
+            let all = format!("{}/", store.prefix);
+            let mut stream = client.watch(all, Some(options)).await.map_err(told)?;
+            next(&mut stream).await.map(|_| stream)
         };
         let opened = timeout(BEGIN_LIMIT, open).await;
-        opened
-            .map_err(|_| "no answer in time".to_owned())?
-            .map_err(|error: Error| describe(&error))
+        opened.map_err(|_| "no answer in time".to_owned())?
     }
 
     fn tell(&mut self, store: &Store, response: &WatchResponse) {
@@ -123,7 +127,6 @@ impl Watcher {
 
     fn tell_change(&mut self, store: &Store, changed: &KeyValue, put: bool) {
         if changed.key() == store.config_key().as_bytes() {
-            // A config that is removed is no news: what was read before goes on.
             if put {
                 self.tell_config(text(changed.value()));
             }
@@ -153,6 +156,10 @@ impl Watcher {
         sleep(self.back_off.mul_f64(jitter)).await;
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
     }
+}
+
+fn told(error: Error) -> String {
+    describe(&error)
 }
 
 /// The next response; an error says why there will be none.

@@ -123,7 +123,7 @@ impl FileRegistry {
         Ok(Entry {
             stamp,
             ends: (!reserved).then_some(ends),
-            content: parse_record(name, &read_bounded(&mut file)?).map(lease),
+            content: parse_record(name, read_bounded(&mut file)?.as_bytes()).map(lease),
         })
     }
 
@@ -288,10 +288,7 @@ fn snapshot(known: &Known) -> Snapshot {
     for (name, entry) in known {
         match &entry.content {
             Ok(lease) => snapshot.leases.push(lease.clone()),
-            Err(why) => drop(snapshot.bad.insert(BadRecord {
-                name: name.clone(),
-                why: why.clone(),
-            })),
+            Err(why) => drop(snapshot.bad.insert(BadRecord::new(name, why))),
         }
     }
     snapshot

@@ -88,10 +88,7 @@ impl Watcher {
             if before.get(name) != Some(entry) {
                 (self.news)(match &entry.content {
                     Ok(lease) => News::Put(lease.clone()),
-                    Err(why) => News::Bad(BadRecord {
-                        name: name.clone(),
-                        why: why.clone(),
-                    }),
+                    Err(why) => News::Bad(BadRecord::new(name, why)),
                 });
             }
         }
