@@ -13,9 +13,11 @@
 //! The namespaces have no name: only descriptors of this process and its children hold them, so
 //! the kernel removes them, and every device inside, however the process ends.
 
+pub mod authority;
 pub mod baseline;
 pub mod cpu;
 pub mod daemon;
+pub mod etcd;
 pub mod frames;
 pub mod interrupt;
 pub mod lab;

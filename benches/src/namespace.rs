@@ -26,6 +26,12 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The same namespace once more; it lives until both values are gone.
+    pub fn share(&self) -> io::Result<Self> {
+        let handle = self.handle.try_clone()?;
+        Ok(Self { handle })
+    }
+
     /// A file name by which other processes can reach the namespace while this one lives.
     pub fn path(&self) -> String {
         format!(

@@ -24,7 +24,7 @@ const UNSAFE_ALLOWED: [&str; 6] = [
 const MAY_USE: [(&str, &[&str]); 5] = [
     ("ringbuf", &[]),
     ("engine", &["ringbuf"]),
-    ("control", &[]),
+    ("control", &["benches"]),
     ("flanneld", &["engine", "control", "benches"]),
     ("benches", &["engine"]),
 ];

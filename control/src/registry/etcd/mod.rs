@@ -12,8 +12,6 @@
 mod listing;
 mod pool;
 #[cfg(test)]
-mod server;
-#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tls_tests;

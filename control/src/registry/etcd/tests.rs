@@ -1,11 +1,11 @@
 //! The registry against a real etcd: the contract, and what goes wrong with servers.
 
-use super::server::Server;
 use super::{EtcdOptions, EtcdRegistry, clean};
 use crate::lease::LeaseAttrs;
 use crate::registry::contract::{Fixture, contract};
 use crate::registry::{News, Registry, RegistryError, Watch};
 use crate::subnet_key::SubnetKey;
+use benches::etcd::Etcd;
 use etcd_client::{Txn, TxnOp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -15,7 +15,16 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_secs(86400);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-static SHARED: LazyLock<Server> = LazyLock::new(Server::start);
+static SHARED: LazyLock<Etcd> = LazyLock::new(server);
+
+fn server() -> Etcd {
+    Etcd::start().unwrap()
+}
+
+/// The URL of a server that does not run.
+fn dead_url() -> String {
+    Etcd::plan().prepare().unwrap().url()
+}
 
 /// A prefix of its own on the shared server.
 struct Prefix(String);
@@ -53,30 +62,29 @@ impl Fixture for Prefix {
     }
 
     fn set_config(&self, text: &str) {
-        SHARED.ctl(&["put", &format!("{}/config", self.0), "--", text]);
+        SHARED.put(&format!("{}/config", self.0), text).unwrap();
     }
 
     fn reserve(&self, name: &str, value: &str) {
-        SHARED.ctl(&["put", &self.record(name), "--", value]);
+        SHARED.put(&self.record(name), value).unwrap();
     }
 
     fn value(&self, name: &str) -> String {
-        SHARED
-            .ctl(&["get", "--print-value-only", &self.record(name)])
-            .trim_end_matches('\n')
-            .to_owned()
+        SHARED.get(&self.record(name)).unwrap()
     }
 
     fn delete(&self, name: &str) {
-        SHARED.ctl(&["del", &self.record(name)]);
+        SHARED.delete(&self.record(name)).unwrap();
     }
 
     /// A lease that is revoked takes its key along just as one that runs out.
     fn expire(&self, name: &str) {
-        let shown = SHARED.ctl(&["get", "--write-out=json", &self.record(name)]);
+        let words = ["get", "--write-out=json", &self.record(name)];
+        let shown = SHARED.ctl(&words).unwrap();
         let found: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let lease = found["kvs"][0]["lease"].as_i64().unwrap();
-        SHARED.ctl(&["lease", "revoke", &format!("{lease:x}")]);
+        let words = ["lease", "revoke", &format!("{lease:x}")];
+        SHARED.ctl(&words).unwrap();
     }
 }
 
@@ -136,12 +144,8 @@ fn a_prefix_is_written_like_a_path() {
 fn keys_beside_the_subnets_are_no_leases() {
     // Stock lists whatever begins with the word, and believes it.
     let prefix = prefix();
-    SHARED.ctl(&[
-        "put",
-        &format!("{}/subnets-old/10.5.9.0-24", prefix.0),
-        "--",
-        r#"{"PublicIP":"1.2.3.4"}"#,
-    ]);
+    let beside = format!("{}/subnets-old/10.5.9.0-24", prefix.0);
+    SHARED.put(&beside, r#"{"PublicIP":"1.2.3.4"}"#).unwrap();
     let found = prefix.registry().snapshot().unwrap();
     assert!(found.leases.is_empty() && found.bad.is_empty(), "{found:?}");
 }
@@ -178,7 +182,8 @@ fn many_leases_are_listed_whole() {
 
 #[test]
 fn records_too_large_for_one_answer_hide_no_other() {
-    let server = Server::start_with("http", &["--max-request-bytes=12000000"]);
+    let plan = Etcd::plan().flag("--max-request-bytes=12000000");
+    let server = plan.launch().unwrap();
     let registry = open(&[server.url()]);
     let (_watch, news) = watch(&registry);
     await_news(&news, is_snapshot);
@@ -221,7 +226,7 @@ fn what_is_told_of_a_bad_record_is_short() {
 #[test]
 fn renewing_leaves_no_etcd_lease_behind() {
     // Stock leaves one at every renewal and restart.
-    let server = Server::start();
+    let server = server();
     let registry = open(&[server.url()]);
     let mut lease = registry
         .create(key("10.5.1.0-24"), &node("1.2.3.4"))
@@ -245,17 +250,14 @@ fn renewing_leaves_no_etcd_lease_behind() {
             .create(key("10.5.1.0-24"), &node("1.2.3.5"))
             .is_err()
     );
-    assert!(
-        server.ctl(&["lease", "list"]).starts_with("found 1 leases"),
-        "{}",
-        server.ctl(&["lease", "list"])
-    );
+    let left = server.ctl(&["lease", "list"]).unwrap();
+    assert!(left.starts_with("found 1 leases"), "{left}");
 }
 
 #[test]
 fn a_dead_endpoint_costs_no_call() {
-    let server = Server::start();
-    let dead = Server::prepare("http", &[]).url();
+    let server = server();
+    let dead = dead_url();
     let registry = open(&[dead.clone(), server.url(), dead]);
     for third in 1..20 {
         registry
@@ -267,7 +269,7 @@ fn a_dead_endpoint_costs_no_call() {
 
 #[test]
 fn an_unreachable_server_is_an_error_that_names_it() {
-    let dead = Server::prepare("http", &[]).url();
+    let dead = dead_url();
     let refused = open(std::slice::from_ref(&dead)).snapshot().unwrap_err();
     assert!(
         matches!(&refused, RegistryError::Unavailable(why) if why.contains(&dead) && why.contains("refused")),
@@ -277,7 +279,7 @@ fn an_unreachable_server_is_an_error_that_names_it() {
 
 #[test]
 fn a_watch_outlives_a_server_killed_and_started_again() {
-    let mut server = Server::start();
+    let mut server = server();
     let registry = open(&[server.url()]);
     let (_watch, news) = watch(&registry);
     await_news(&news, is_snapshot);
@@ -287,7 +289,7 @@ fn a_watch_outlives_a_server_killed_and_started_again() {
     await_news(&news, |report| matches!(report, News::Put(_)));
     server.kill();
     await_news(&news, |report| matches!(report, News::Lost(_)));
-    server.run();
+    server.run().unwrap();
     assert_eq!(news.recv_timeout(PATIENCE).unwrap(), News::Regained);
     assert_eq!(keys(news.recv_timeout(PATIENCE).unwrap()), ["10.5.1.0-24"]);
     registry
@@ -302,14 +304,14 @@ fn a_watch_outlives_a_server_killed_and_started_again() {
 #[test]
 fn a_frozen_server_is_noticed_and_heard_again() {
     // Stock asks for no sign of life and may wait for ever.
-    let server = Server::start();
+    let server = server();
     let registry = open(&[server.url()]);
     let (_watch, news) = watch(&registry);
     await_news(&news, is_snapshot);
-    server.freeze(true);
+    server.freeze().unwrap();
     await_news(&news, |report| matches!(report, News::Lost(_)));
     assert!(registry.snapshot().is_err());
-    server.freeze(false);
+    server.thaw().unwrap();
     await_news(&news, |report| *report == News::Regained);
     await_news(&news, is_snapshot);
 }
@@ -317,7 +319,7 @@ fn a_frozen_server_is_noticed_and_heard_again() {
 #[test]
 fn a_wiped_store_is_listed_anew() {
     // Stock waits at the old revision until the new store has as many.
-    let mut server = Server::start();
+    let mut server = server();
     let registry = open(&[server.url()]);
     for third in 1..10 {
         registry
@@ -326,9 +328,7 @@ fn a_wiped_store_is_listed_anew() {
     }
     let (_watch, news) = watch(&registry);
     assert_eq!(keys(await_news(&news, is_snapshot)).len(), 9);
-    server.kill();
-    server.wipe();
-    server.run();
+    server.wipe().unwrap();
     assert!(keys(await_news(&news, is_snapshot)).is_empty());
     registry
         .create(key("10.5.1.0-24"), &node("1.2.3.4"))
@@ -339,7 +339,7 @@ fn a_wiped_store_is_listed_anew() {
 #[test]
 fn watch_subnets_recovers_from_compaction() {
     // A change and its compaction both happen while the server does not answer us.
-    let mut server = Server::start();
+    let mut server = server();
     let registry = open(&[server.url()]);
     registry
         .create(key("10.5.1.0-24"), &node("1.2.3.4"))
@@ -348,16 +348,10 @@ fn watch_subnets_recovers_from_compaction() {
     await_news(&news, is_snapshot);
     server.kill();
     await_news(&news, |report| matches!(report, News::Lost(_)));
-    server.run();
-    server.ctl(&[
-        "put",
-        "/net/subnets/10.5.1.0-24",
-        "--",
-        r#"{"PublicIP":"1.2.3.9"}"#,
-    ]);
-    let status: serde_json::Value =
-        serde_json::from_str(&server.ctl(&["get", "/", "--write-out=json"])).unwrap();
-    server.ctl(&["compact", &status["header"]["revision"].to_string()]);
+    server.run().unwrap();
+    let moved = r#"{"PublicIP":"1.2.3.9"}"#;
+    server.put("/net/subnets/10.5.1.0-24", moved).unwrap();
+    server.compact().unwrap();
     let changed = |report: &News| match report {
         News::Snapshot(all) => all
             .leases
@@ -378,7 +372,7 @@ fn watch_subnets_recovers_from_compaction() {
 
 #[test]
 fn a_watch_that_cannot_begin_ends_when_dropped() {
-    let dead = Server::prepare("http", &[]).url();
+    let dead = dead_url();
     let (watch, news) = watch(&open(&[dead]));
     await_news(&news, |report| matches!(report, News::Lost(_)));
     drop(watch);
@@ -403,9 +397,9 @@ fn the_password_is_never_shown() {
 
 #[test]
 fn a_user_is_logged_in_again_when_the_server_forgot() {
-    let mut server = Server::start();
-    server.ctl(&["user", "add", "root:secret"]);
-    server.ctl(&["auth", "enable"]);
+    let mut server = server();
+    server.ctl(&["user", "add", "root:secret"]).unwrap();
+    server.ctl(&["auth", "enable"]).unwrap();
     let user = |password: &str| Some(("root".to_owned(), password.to_owned()));
     let registry = EtcdRegistry::open(EtcdOptions {
         user: user("secret"),
@@ -416,7 +410,7 @@ fn a_user_is_logged_in_again_when_the_server_forgot() {
         .create(key("10.5.1.0-24"), &node("1.2.3.4"))
         .unwrap();
     server.kill();
-    server.run();
+    server.run().unwrap();
     assert_eq!(registry.snapshot().unwrap().leases.len(), 1);
     let stranger = EtcdRegistry::open(EtcdOptions {
         user: user("wrong"),
@@ -440,9 +434,9 @@ fn rights_that_change_do_not_end_a_log_in_for_good() {
         public.display(),
         private.display()
     );
-    let server = Server::start_with("http", &[&token]);
-    server.ctl(&["user", "add", "root:secret"]);
-    server.ctl(&["auth", "enable"]);
+    let server = Etcd::plan().flag(&token).launch().unwrap();
+    server.ctl(&["user", "add", "root:secret"]).unwrap();
+    server.ctl(&["auth", "enable"]).unwrap();
     let registry = EtcdRegistry::open(EtcdOptions {
         user: Some(("root".to_owned(), "secret".to_owned())),
         ..options(&[server.url()], "/net")
@@ -451,6 +445,7 @@ fn rights_that_change_do_not_end_a_log_in_for_good() {
     let lease = registry
         .create("10.5.1.0-24".parse().unwrap(), &node("1.2.3.4"))
         .unwrap();
-    server.ctl(&["--user=root:secret", "user", "add", "another:secret"]);
+    let words = ["--user=root:secret", "user", "add", "another:secret"];
+    server.ctl(&words).unwrap();
     registry.renew(&lease, &lease.attrs).unwrap();
 }
