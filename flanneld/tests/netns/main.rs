@@ -12,6 +12,7 @@ mod corpus;
 mod exit;
 mod identity;
 mod inner;
+mod order;
 mod refusals;
 mod setup;
 mod traffic;
