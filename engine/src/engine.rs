@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use ringbuf::{Arena, Frame, FrameLayout};
@@ -44,6 +45,8 @@ pub struct Engine {
     stats: Vec<SharedStats>,
     threads: Vec<Thread>,
     failures: Receiver<String>,
+    /// Closed once no worker moves packets any more.
+    busy: Receiver<()>,
 }
 
 struct Thread {
@@ -67,6 +70,8 @@ struct WorkerParts {
     stats: SharedStats,
     cpu: Option<usize>,
     setup: Arc<Setup>,
+    /// Held while packets are moved.
+    busy: Sender<()>,
 }
 
 /// What all workers share and none changes.
@@ -109,6 +114,7 @@ impl Engine {
         });
         let stats: Vec<_> = queues.iter().map(|_| WorkerStats::shared()).collect();
         let (failed, failures) = unbounded();
+        let (working, busy) = bounded(0);
         let mut engine = Self {
             name: tun.name,
             capabilities: setup.capabilities.clone(),
@@ -116,6 +122,7 @@ impl Engine {
             stats,
             threads: Vec::new(),
             failures,
+            busy,
         };
         let parts = queues.into_iter().zip(underlays).zip(pins);
         for (index, ((tun, underlay), cpu)) in parts.enumerate() {
@@ -128,6 +135,7 @@ impl Engine {
                 stats,
                 cpu,
                 setup: Arc::clone(&setup),
+                busy: working.clone(),
             };
             engine.threads.push(spawn(index, parts, failed.clone())?);
         }
@@ -164,6 +172,25 @@ impl Engine {
         &self.failures
     }
 
+    /// Asks every worker for a sign of life; see [`Engine::heeds`].
+    pub fn call(&self) {
+        self.threads.iter().for_each(|thread| thread.wake.call());
+    }
+
+    /// Whether every worker has given a sign of life since it was last called.
+    pub fn heeds(&self) -> bool {
+        self.threads.iter().all(|thread| thread.wake.is_heeded())
+    }
+
+    /// Has the workers move no more packets, waiting for them up to `limit`, and says what was
+    /// counted. What is left of them, and the device, goes away when the engine is dropped.
+    pub fn halt(&self, limit: Duration) -> Counters {
+        self.threads.iter().for_each(|thread| thread.wake.stop());
+        // Nothing is ever sent: either all have let go of their ends, or the limit has passed.
+        let _ = self.busy.recv_timeout(limit);
+        self.counters()
+    }
+
     /// Ends the workers, removes the device, and says what was counted.
     pub fn stop(mut self) -> Counters {
         self.end_workers();
@@ -172,7 +199,7 @@ impl Engine {
 
     fn end_workers(&mut self) {
         for thread in &self.threads {
-            thread.wake.wake();
+            thread.wake.stop();
         }
         for thread in self.threads.drain(..) {
             let _ = thread.handle.join();
@@ -284,6 +311,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         table,
         stats,
         setup,
+        busy,
         ..
     } = parts;
     let vnet = setup.capabilities.vnet_header;
@@ -299,6 +327,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         table,
         stats,
         receive,
+        busy,
     };
     // The one place where a way of moving packets becomes a type.
     match setup.capabilities.io {
@@ -318,6 +347,7 @@ struct Assemble<'s, 'a> {
     table: TableReader,
     stats: SharedStats,
     receive: Vec<Frame<'a>>,
+    busy: Sender<()>,
 }
 
 impl<'a> Assemble<'_, 'a> {
@@ -344,7 +374,7 @@ impl<'a> Assemble<'_, 'a> {
             constant_ids: !config.offloads.exact_ids,
         };
         let answers = Answers::new(config.tun_addresses.clone());
-        let worker = Worker {
+        let mut worker = Worker {
             io,
             outbound: Outbound::new(answers, *vxlan, config.mtu),
             inbound: Inbound::new(self.receive, merge, *vxlan),
@@ -352,6 +382,8 @@ impl<'a> Assemble<'_, 'a> {
             stats: self.stats,
             idle: Idle::new(config.spin),
         };
-        worker.run()
+        let moved = worker.run();
+        drop(self.busy);
+        moved
     }
 }

@@ -154,7 +154,7 @@ fn bump(counter: &AtomicU64, amount: u64) {
 }
 
 /// The sum over all workers at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     counters: [u64; COUNTERS],
     drops: [u64; REASONS],
@@ -162,10 +162,7 @@ pub struct Counters {
 
 impl Counters {
     pub(crate) fn sum<'s>(workers: impl Iterator<Item = &'s SharedStats>) -> Self {
-        let mut total = Self {
-            counters: [0; COUNTERS],
-            drops: [0; REASONS],
-        };
+        let mut total = Self::default();
         for worker in workers {
             for (sum, counter) in total.counters.iter_mut().zip(&worker.counters) {
                 *sum += counter.load(Ordering::Relaxed);
@@ -175,6 +172,16 @@ impl Counters {
             }
         }
         total
+    }
+
+    /// Takes in what another engine has counted.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, counter) in self.counters.iter_mut().zip(other.counters) {
+            *sum += counter;
+        }
+        for (sum, counter) in self.drops.iter_mut().zip(other.drops) {
+            *sum += counter;
+        }
     }
 
     /// The value of one counter.

@@ -29,7 +29,7 @@ pub(crate) struct Worker<'a, I> {
 
 impl<'a, I: PacketIo<'a>> Worker<'a, I> {
     /// Moves packets until told to stop; an error means the device is gone.
-    pub(crate) fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut ready = Ready {
             tun: true,
             underlay: true,
@@ -131,7 +131,7 @@ mod tests {
             constant_ids: true,
         };
         let vxlan = VxlanIdentity::default();
-        let worker = Worker {
+        let mut worker = Worker {
             io: Busy {
                 underlay: Underlay::new(Vec::new(), Vec::new()),
                 looks: 0,

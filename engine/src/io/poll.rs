@@ -32,8 +32,6 @@ pub(crate) struct PollIo<'a> {
     pool: Pool<'a>,
     writer: TunWriter,
     underlay: Underlay,
-    /// Kept open for as long as it is watched.
-    #[expect(dead_code, reason = "polled by its descriptor")]
     wake: Arc<Wake>,
 }
 
@@ -67,7 +65,7 @@ impl<'a> PacketIo<'a> for PollIo<'a> {
         self.set.wait(block)?;
         let mut ready = Ready {
             tun: self.set.is_ready(TUN),
-            stop: self.set.is_ready(STOP),
+            stop: self.set.is_ready(STOP) && self.wake.heed(),
             underlay: false,
         };
         ready.underlay = (LISTENERS..LISTENERS + self.underlay.listeners())

@@ -41,8 +41,6 @@ pub(crate) struct UringIo<'a> {
     tun: TunQueue,
     vnet: bool,
     underlay: Underlay,
-    /// Kept open for as long as it is watched.
-    #[expect(dead_code, reason = "polled by its descriptor")]
     wake: Arc<Wake>,
     ready: Ready,
     /// Completions that came while a call waited for its own.
@@ -157,7 +155,7 @@ impl<'a> UringIo<'a> {
     fn note(&mut self, completion: Completion) -> io::Result<()> {
         match completion.token {
             TUN => self.note_tun(completion)?,
-            STOP => self.ready.stop = true,
+            STOP => self.note_call(completion)?,
             listener @ LISTENER.. => {
                 self.ready.underlay = true;
                 self.watch_again(listener, completion)?;
@@ -165,6 +163,14 @@ impl<'a> UringIo<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn note_call(&mut self, completion: Completion) -> io::Result<()> {
+        self.ready.stop |= self.wake.heed();
+        if completion.more {
+            return Ok(());
+        }
+        self.reader.ring().poll(self.wake.raw(), STOP)
     }
 
     fn note_tun(&mut self, completion: Completion) -> io::Result<()> {

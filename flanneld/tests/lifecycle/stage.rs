@@ -1,0 +1,224 @@
+//! What all tests begin with: two nodes, an etcd on the second, and daemons when they are wanted.
+
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::thread;
+use std::time::Duration;
+
+use benches::daemon::Daemon;
+use benches::etcd::Etcd;
+use benches::lab::Subnet;
+use benches::{Lab, Profile, Side};
+
+/// Where the config is.
+pub(crate) const CONFIG: &str = "/coreos.com/network/config";
+/// What most tests write there.
+pub(crate) const UDP: &str = r#"{"Network":"10.5.0.0/16"}"#;
+/// The same over VXLAN.
+pub(crate) const VXLAN: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+
+/// Two nodes. Dropping it ends everything.
+pub(crate) struct Stage {
+    daemons: [Option<Daemon>; 2],
+    pub(crate) etcd: Etcd,
+    pub(crate) lab: Lab,
+}
+
+impl Stage {
+    /// Nodes, and an etcd that knows the network config; no daemon yet.
+    pub(crate) fn new(config: &str) -> Self {
+        let stage = Self::without_config();
+        stage.etcd.put(CONFIG, config).unwrap();
+        stage
+    }
+
+    /// The same before anybody has written a config.
+    pub(crate) fn without_config() -> Self {
+        let lab = Lab::new(Profile::Offload).unwrap();
+        let plan = Etcd::plan().member(lab.node(Side::B), Side::B.underlay().into());
+        Self {
+            daemons: [None, None],
+            etcd: plan.unwrap().launch().unwrap(),
+            lab,
+        }
+    }
+
+    /// Both daemons at work and the containers in touch.
+    pub(crate) fn up(config: &str) -> Self {
+        let mut stage = Self::new(config);
+        for side in Side::BOTH {
+            stage.start(side, &["--iface=eth0"]);
+        }
+        stage.settle();
+        stage
+    }
+
+    /// Starts a daemon.
+    pub(crate) fn start(&mut self, side: Side, flags: &[&str]) {
+        let mut command = self.command(side);
+        command.args(flags);
+        let daemon = Daemon::start(&mut command, &self.log_file(side)).unwrap();
+        self.daemons[side as usize] = Some(daemon);
+    }
+
+    /// The daemon's command line on a node, to be added to.
+    pub(crate) fn command(&self, side: Side) -> Command {
+        let node = self.lab.node(side);
+        let mut command = node.command(env!("CARGO_BIN_EXE_flanneld")).unwrap();
+        command.arg(format!("--etcd-endpoints={}", self.etcd.url()));
+        let file = self.subnet_file(side);
+        command.arg(format!("--subnet-file={}", file.display()));
+        command
+    }
+
+    /// Waits until both nodes have a subnet, and connects the containers with them.
+    pub(crate) fn settle(&self) {
+        for side in Side::BOTH {
+            wait(&format!("a subnet: {}", self.log(side)), || {
+                self.subnet(side).is_some()
+            });
+            let (subnet, mtu) = (self.subnet(side).unwrap(), self.mtu(side).unwrap());
+            self.lab.address(side, subnet, mtu).unwrap();
+        }
+        self.wait_until_connected();
+    }
+
+    /// The subnet a node's file names.
+    pub(crate) fn subnet(&self, side: Side) -> Option<Subnet> {
+        self.in_subnet_file(side, "FLANNEL_SUBNET=")?.parse().ok()
+    }
+
+    /// The MTU a node's file names.
+    pub(crate) fn mtu(&self, side: Side) -> Option<u32> {
+        self.in_subnet_file(side, "FLANNEL_MTU=")?.parse().ok()
+    }
+
+    fn in_subnet_file(&self, side: Side, name: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.subnet_file(side)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.to_owned())
+    }
+
+    /// A node's own directory.
+    pub(crate) fn directory(&self, side: Side) -> PathBuf {
+        let directory = self.lab.scratch().join(format!("{side:?}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    pub(crate) fn subnet_file(&self, side: Side) -> PathBuf {
+        self.directory(side).join("subnet.env")
+    }
+
+    fn log_file(&self, side: Side) -> PathBuf {
+        self.directory(side).join("log")
+    }
+
+    /// What a node's last daemon has said.
+    pub(crate) fn log(&self, side: Side) -> String {
+        std::fs::read_to_string(self.log_file(side)).unwrap_or_default()
+    }
+
+    /// How often a node's last daemon has said something.
+    pub(crate) fn times(&self, side: Side, words: &str) -> usize {
+        let log = self.log(side);
+        log.lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// Waits until a node's daemon has said something.
+    pub(crate) fn wait_for(&self, side: Side, words: &str) {
+        wait(&format!("{words:?}"), || self.times(side, words) > 0);
+    }
+
+    pub(crate) fn id(&self, side: Side) -> u32 {
+        self.daemons[side as usize].as_ref().unwrap().id()
+    }
+
+    /// Asks a daemon to end; returns how it did.
+    pub(crate) fn stop(&mut self, side: Side) -> ExitStatus {
+        self.daemons[side as usize].take().unwrap().stop().unwrap()
+    }
+
+    /// Fails unless a daemon still runs.
+    pub(crate) fn assert_running(&mut self, side: Side) {
+        let daemon = self.daemons[side as usize].as_mut().unwrap();
+        daemon.still_running().unwrap();
+    }
+
+    /// The record of a node's subnet, as it stands in etcd.
+    pub(crate) fn record(&self, side: Side) -> String {
+        let Subnet { base, length } = self.subnet(side).unwrap();
+        let key = format!("/coreos.com/network/subnets/{base}-{length}");
+        let shown = self.etcd.ctl(&["get", "--print-value-only", &key]);
+        shown.unwrap().trim().to_owned()
+    }
+
+    /// Waits until a datagram gets through both ways.
+    pub(crate) fn wait_until_connected(&self) {
+        wait("a connection", || self.echoes());
+    }
+
+    /// Whether a datagram gets from one container to the other and back within a short while.
+    pub(crate) fn echoes(&self) -> bool {
+        let [near, far] = Side::BOTH.map(|side| self.container_socket(side));
+        let (Some(near), Some(far)) = (near, far) else {
+            return false;
+        };
+        let mut buffer = [0; 8];
+        // A refusal by a host without a route is a loss like any other.
+        let _ = near.send_to(b"hello", far.local_addr().unwrap());
+        let Ok((_, from)) = far.recv_from(&mut buffer) else {
+            return false;
+        };
+        let _ = far.send_to(b"hello", from);
+        near.recv_from(&mut buffer).is_ok()
+    }
+
+    fn container_socket(&self, side: Side) -> Option<UdpSocket> {
+        let address = self.subnet(side)?.container();
+        let bind = || UdpSocket::bind((address, 0));
+        let socket = self.lab.container(side).enter(bind).ok()?;
+        let patience = Duration::from_millis(100);
+        socket.set_read_timeout(Some(patience)).unwrap();
+        Some(socket)
+    }
+
+    /// Runs `ip` commands on a node.
+    pub(crate) fn ip(&self, side: Side, lines: &str) -> String {
+        self.lab.node(side).ip(lines).unwrap()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for side in Side::BOTH {
+                eprintln!("--- {side:?}\n{}", self.log(side));
+            }
+        }
+    }
+}
+
+/// Waits for something that must become true.
+pub(crate) fn wait(what: &str, condition: impl Fn() -> bool) {
+    let came = (0..1500).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        condition()
+    });
+    assert!(came, "waited in vain for {what}");
+}
+
+/// Sends a signal by its name.
+pub(crate) fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), process.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+/// Whether a device exists on a node.
+pub(crate) fn exists(stage: &Stage, side: Side, device: &str) -> bool {
+    let shown = stage.lab.node(side).run(&format!("ip link show {device}"));
+    shown.is_ok()
+}
