@@ -1,47 +1,114 @@
 //! Keeps this node's lease: renews it in time, takes it back when it vanished, and never fights over it.
+//!
+//! Pure but for its log lines: a [`Hold`] is told what the registry reports and what came of its calls, and says
+//! which [`Call`] to make next. Whoever makes the calls may take all the time the registry takes.
 
 use crate::lease::{Lease, LeaseAttrs};
-use crate::registry::{News, Registry, RegistryError};
-use std::sync::Arc;
+use crate::registry::{News, Registry, RegistryError, Snapshot};
+use crate::subnet_key::SubnetKey;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
 /// Pause between attempts while the registry does not answer.
 const RETRY: Duration = Duration::from_secs(10);
+/// A node that runs twice is told of at most this often; each telling renews the lease, for the other to notice.
+const TWIN_QUIET: Duration = Duration::from_secs(600);
 
 /// This node's lease and what is known of its record.
+#[derive(Debug)]
 pub struct Hold {
-    registry: Arc<dyn Registry>,
+    /// As it shall stand in the registry.
     lease: Lease,
-    margin: Duration,
+    /// What our record is known to say about us.
+    written: LeaseAttrs,
+    terms: Terms,
     state: State,
     /// When to act next, in time since boot.
     due: Option<Duration>,
+    /// Whose record it was when the call under way began.
+    asked: Option<State>,
+    /// What stands there must be read before anything is written.
+    look: bool,
     failing: bool,
+    twin_told: Option<Duration>,
+}
+
+/// How long leases last here.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// From one renewal on.
+    pub lease_time: Duration,
+    /// How long before the end it is renewed.
+    pub margin: Duration,
 }
 
 /// Whose record stands under our subnet's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Nobody has looked since this daemon started.
+    Unknown,
     Ours,
     Missing,
     /// Traffic goes on as it is; an operator must decide.
     Taken,
 }
 
-impl Hold {
-    /// Takes charge of a lease acquired or renewed just now; renews it `margin` before its end.
-    pub fn new(registry: Arc<dyn Registry>, lease: Lease, margin: Duration, now: Duration) -> Self {
-        let mut hold = Self {
-            registry,
-            lease,
-            margin,
-            state: State::Ours,
-            due: None,
-            failing: false,
+/// Something to ask of the registry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// Write these attributes over this version of our record.
+    Renew(Lease, LeaseAttrs),
+    /// Write our record where there is none.
+    Create(SubnetKey, LeaseAttrs),
+    /// Read what stands there.
+    Look,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum Answer {
+    /// Our record stands.
+    Written(Lease),
+    /// What there is.
+    Seen(Snapshot),
+    /// Neither.
+    Refused(RegistryError),
+}
+
+impl Call {
+    /// Asks, for as long as the registry takes.
+    pub fn make(&self, registry: &dyn Registry) -> Answer {
+        let outcome = match self {
+            Self::Renew(seen, attrs) => registry.renew(seen, attrs).map(Answer::Written),
+            Self::Create(key, attrs) => registry.create(*key, attrs).map(Answer::Written),
+            Self::Look => registry.snapshot().map(Answer::Seen),
         };
+        outcome.unwrap_or_else(Answer::Refused)
+    }
+}
+
+impl Hold {
+    /// Takes charge of a lease acquired or renewed just now.
+    pub fn new(lease: Lease, terms: Terms, now: Duration) -> Self {
+        let mut hold = Self::remembered(lease, terms);
+        hold.state = State::Ours;
         hold.schedule(now);
         hold
+    }
+
+    /// Takes charge of a lease that an earlier run held; whether it still stands the registry will tell.
+    pub fn remembered(lease: Lease, terms: Terms) -> Self {
+        Self {
+            written: lease.attrs.clone(),
+            lease,
+            terms,
+            state: State::Unknown,
+            due: None,
+            asked: None,
+            look: false,
+            failing: false,
+            twin_told: None,
+        }
     }
 
     /// The lease.
@@ -49,77 +116,154 @@ impl Hold {
         &self.lease
     }
 
+    /// Whether our record stands in the registry, as far as is known.
+    pub fn is_held(&self) -> bool {
+        self.state == State::Ours
+    }
+
     /// When [`Hold::tick`] has something to do, in time since boot.
     pub fn due(&self) -> Option<Duration> {
-        self.due
+        self.due.filter(|_| self.asked.is_none())
+    }
+
+    /// From now on our record shall say this about us.
+    pub fn publish(&mut self, attrs: LeaseAttrs, now: Duration) {
+        self.lease.attrs = attrs;
+        if matches!(self.state, State::Ours | State::Missing) {
+            self.due = Some(now);
+        }
     }
 
     /// Looks in a report for what concerns our record.
     pub fn hear(&mut self, news: &News, now: Duration) {
         let key = self.lease.key;
         match news {
-            News::Put(lease) if lease.key == key => self.found(lease, now),
+            News::Put(lease) if lease.key == key => {
+                let twin = self.suspect_twin(lease, now);
+                self.found(lease, now);
+                if twin {
+                    // Whoever it is then hears of us the same way.
+                    self.due = Some(now);
+                }
+            }
             News::Gone(gone) if *gone == key => self.vanished(now),
             News::Bad(record) if record.name == key.to_string() => {
                 self.taken("something unreadable")
             }
-            News::Snapshot(all) => match all.leases.iter().find(|lease| lease.key == key) {
-                Some(lease) => self.found(lease, now),
-                None if all.bad.iter().any(|record| record.name == key.to_string()) => {
-                    self.taken("something unreadable")
-                }
-                None => self.vanished(now),
-            },
+            News::Snapshot(all) => self.look_into(all, now),
             _ => {}
         }
     }
 
-    /// Does what is due.
-    pub fn tick(&mut self, now: Duration) {
-        if self.due.is_none_or(|due| now < due) {
-            return;
-        }
-        let outcome = match self.state {
-            State::Ours => self.registry.renew(&self.lease, &self.lease.attrs),
-            State::Missing => self.registry.create(self.lease.key, &self.lease.attrs),
-            State::Taken => return self.due = None,
+    /// The call that is due, if one is. No other becomes due before it is [answered](Self::answered).
+    pub fn tick(&mut self, now: Duration) -> Option<Call> {
+        self.due().filter(|due| *due <= now)?;
+        self.due = None;
+        let call = match self.state {
+            _ if std::mem::take(&mut self.look) => Call::Look,
+            State::Ours => Call::Renew(self.seen(), self.lease.attrs.clone()),
+            State::Missing => Call::Create(self.lease.key, self.lease.attrs.clone()),
+            State::Unknown | State::Taken => return None,
         };
-        match outcome {
-            Ok(lease) => self.renewed(lease, now),
-            Err(RegistryError::Conflict(_)) => self.look(now),
-            Err(error) => self.failed(&error, now),
+        self.asked = Some(self.state);
+        Some(call)
+    }
+
+    /// Takes in what came of the call.
+    pub fn answered(&mut self, answer: Answer, now: Duration) {
+        let asked = self.asked.take();
+        match answer {
+            // What was heard meanwhile may be older than our writing, or newer.
+            Answer::Written(_) if asked != Some(self.state) => self.look_again(now),
+            Answer::Written(lease) => self.renewed(lease, now),
+            Answer::Seen(all) => {
+                self.failing = false;
+                self.look_into(&all, now);
+                if self.state == State::Missing {
+                    self.due = Some(now + RETRY);
+                }
+            }
+            Answer::Refused(RegistryError::Conflict(_)) => self.look_again(now),
+            Answer::Refused(error) => self.failed(&error, now),
+        }
+    }
+
+    /// Our record in the version known.
+    fn seen(&self) -> Lease {
+        Lease {
+            attrs: self.written.clone(),
+            ..self.lease.clone()
+        }
+    }
+
+    fn look_into(&mut self, all: &Snapshot, now: Duration) {
+        let key = self.lease.key;
+        match all.leases.iter().find(|lease| lease.key == key) {
+            Some(lease) => self.found(lease, now),
+            None if all.bad.iter().any(|record| record.name == key.to_string()) => {
+                self.taken("something unreadable")
+            }
+            None => self.vanished(now),
         }
     }
 
     fn found(&mut self, lease: &Lease, now: Duration) {
-        if !lease.attrs.same_node(&self.lease.attrs) {
+        let ours = [&self.lease.attrs, &self.written];
+        if !ours.iter().any(|ours| lease.attrs.same_node(ours)) {
             return self.taken(&format!(
                 "a record of another node: {}",
                 lease.attrs.to_json()
             ));
         }
-        self.state = State::Ours;
+        let before = std::mem::replace(&mut self.state, State::Ours);
         if lease.reserved != self.lease.reserved {
             info!("our lease is now {lease}");
         }
-        let ours = std::mem::replace(&mut self.lease.attrs, lease.attrs.clone());
         if (self.lease.revision, self.lease.reserved) != (lease.revision, lease.reserved) {
             (self.lease.revision, self.lease.reserved) = (lease.revision, lease.reserved);
             self.schedule(now);
         }
-        self.restore(ours, now);
+        if before == State::Unknown && !lease.reserved {
+            // How much of its time is left is not known.
+            self.due = Some(now);
+        }
+        self.restore(&lease.attrs, now);
     }
 
     /// What we say about ourselves is ours to say.
-    fn restore(&mut self, ours: LeaseAttrs, now: Duration) {
-        if self.lease.attrs != ours {
-            warn!(
-                "our lease record was changed to {}; writing it anew",
-                self.lease.attrs.to_json()
-            );
-            self.lease.attrs = ours;
+    fn restore(&mut self, found: &LeaseAttrs, now: Duration) {
+        if *found != self.lease.attrs {
+            if *found != self.written {
+                warn!(
+                    "our lease record was changed to {}; writing it anew",
+                    found.to_json()
+                );
+            }
             self.due = Some(now);
         }
+        self.written.clone_from(found);
+    }
+
+    /// Nobody but us renews our record, unless there are two of us. A call under way, or one that may have
+    /// done its work without an answer, is us.
+    fn suspect_twin(&mut self, lease: &Lease, now: Duration) -> bool {
+        let settled = self.state == State::Ours && self.asked.is_none() && !self.failing;
+        let renewed = lease.revision != self.lease.revision
+            && lease.attrs == self.written
+            && lease.reserved == self.lease.reserved;
+        let told = self.twin_told.is_some_and(|at| now < at + TWIN_QUIET);
+        if !settled || !renewed || told {
+            return false;
+        }
+        error!(
+            "our lease {} was renewed by somebody else: another node runs with our public address, {}. \
+             Packets for both reach only one of them. Give each node its own with --public-ip or --iface, as on \
+             copies of one machine or behind one NAT address, and restart it",
+            lease.key,
+            lease.attrs.to_json()
+        );
+        self.twin_told = Some(now);
+        true
     }
 
     fn vanished(&mut self, now: Duration) {
@@ -147,16 +291,9 @@ impl Hold {
     }
 
     /// Somebody was faster; who?
-    fn look(&mut self, now: Duration) {
-        match self.registry.snapshot() {
-            Ok(all) => {
-                self.hear(&News::Snapshot(all), now);
-                if self.state == State::Missing {
-                    self.due = Some(now + RETRY);
-                }
-            }
-            Err(error) => self.failed(&error, now),
-        }
+    fn look_again(&mut self, now: Duration) {
+        self.look = true;
+        self.due = Some(now);
     }
 
     fn renewed(&mut self, lease: Lease, now: Duration) {
@@ -165,10 +302,14 @@ impl Hold {
         } else {
             info!("lease {} renewed", lease.key);
         }
-        self.lease = lease;
+        self.written.clone_from(&lease.attrs);
+        (self.lease.revision, self.lease.reserved) = (lease.revision, lease.reserved);
         self.state = State::Ours;
         self.failing = false;
         self.schedule(now);
+        if self.written != self.lease.attrs {
+            self.due = Some(now);
+        }
     }
 
     fn failed(&mut self, error: &RegistryError, now: Duration) {
@@ -180,188 +321,11 @@ impl Hold {
 
     /// A reservation needs no renewing.
     fn schedule(&mut self, now: Duration) {
-        let lease_time = self.registry.lease_time();
-        let wait = lease_time.saturating_sub(self.margin).max(lease_time / 2);
+        let Terms { lease_time, margin } = self.terms;
+        let wait = lease_time.saturating_sub(margin).max(lease_time / 2);
         self.due = (!self.lease.reserved).then_some(now + wait);
     }
 }
 
-impl std::fmt::Debug for Hold {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Hold")
-            .field("lease", &self.lease)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::FileRegistry;
-    use crate::subnet_key::SubnetKey;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-    use tempfile::TempDir;
-
-    const DAY: Duration = Duration::from_secs(86400);
-    const MARGIN: Duration = Duration::from_secs(3600);
-    const NOW: Duration = Duration::from_secs(1000);
-
-    struct Scene {
-        dir: TempDir,
-        registry: Arc<dyn Registry>,
-        hold: Hold,
-    }
-
-    fn key() -> SubnetKey {
-        "10.5.1.0-24".parse().unwrap()
-    }
-
-    fn node(address: &str) -> LeaseAttrs {
-        LeaseAttrs {
-            public_ip: Some(address.parse().unwrap()),
-            ..LeaseAttrs::default()
-        }
-    }
-
-    fn scene() -> Scene {
-        let dir = tempfile::tempdir().unwrap();
-        let registry: Arc<dyn Registry> = Arc::new(FileRegistry::open(dir.path(), DAY).unwrap());
-        let lease = registry.create(key(), &node("1.2.3.4")).unwrap();
-        let hold = Hold::new(Arc::clone(&registry), lease, MARGIN, NOW);
-        Scene {
-            dir,
-            registry,
-            hold,
-        }
-    }
-
-    impl Scene {
-        /// Lets the hold see the registry as it is, as a watch would.
-        fn look(&mut self) {
-            let all = self.registry.snapshot().unwrap();
-            self.hold.hear(&News::Snapshot(all), NOW);
-        }
-
-        fn records(&self) -> Vec<Lease> {
-            self.registry.snapshot().unwrap().leases
-        }
-
-        fn path(&self) -> std::path::PathBuf {
-            self.dir.path().join("subnets").join(key().to_string())
-        }
-
-        fn overwrite(&self, value: &str) {
-            fs::write(self.path(), value).unwrap();
-        }
-    }
-
-    #[test]
-    fn renew_lease_in_time_with_attributes_unchanged() {
-        let mut scene = scene();
-        let due = NOW + DAY - MARGIN;
-        assert_eq!(scene.hold.due(), Some(due));
-        let before = scene.hold.lease().clone();
-        scene.hold.tick(due - Duration::from_secs(1));
-        assert_eq!(scene.records(), std::slice::from_ref(&before));
-        scene.hold.tick(due);
-        assert_eq!(scene.hold.due(), Some(due + DAY - MARGIN));
-        assert_eq!(scene.records()[0].attrs, before.attrs);
-        assert_ne!(scene.records()[0].revision, before.revision);
-    }
-
-    #[test]
-    fn a_margin_longer_than_the_lease_does_not_renew_in_a_loop() {
-        let Scene {
-            registry,
-            hold,
-            dir: _dir,
-        } = scene();
-        let hold = Hold::new(registry, hold.lease().clone(), 2 * DAY, NOW);
-        assert_eq!(hold.due(), Some(NOW + DAY / 2));
-    }
-
-    #[test]
-    fn a_vanished_lease_is_taken_back() {
-        // Stock shuts down with exit code 0, which service managers take for the end of work.
-        let mut scene = scene();
-        fs::remove_file(scene.path()).unwrap();
-        scene.look();
-        scene.hold.tick(NOW);
-        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
-    }
-
-    #[test]
-    fn a_renewal_that_finds_no_record_takes_the_lease_back() {
-        let mut scene = scene();
-        fs::remove_file(scene.path()).unwrap();
-        let due = scene.hold.due().unwrap();
-        scene.hold.tick(due);
-        scene.hold.tick(scene.hold.due().unwrap());
-        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
-    }
-
-    #[test]
-    fn another_nodes_record_is_never_overwritten() {
-        // Stock writes its renewal over whatever stands there.
-        let mut scene = scene();
-        let due = scene.hold.due().unwrap();
-        scene.overwrite(r#"{"PublicIP":"1.2.3.5"}"#);
-        scene.hold.tick(due);
-        scene.look();
-        assert_eq!(
-            (scene.records()[0].attrs.clone(), scene.hold.due()),
-            (node("1.2.3.5"), None)
-        );
-        fs::remove_file(scene.path()).unwrap();
-        scene.look();
-        scene.hold.tick(NOW);
-        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
-    }
-
-    #[test]
-    fn nonsense_in_our_records_place_is_left_to_an_operator() {
-        let mut scene = scene();
-        scene.overwrite("nonsense");
-        scene.look();
-        assert_eq!(scene.hold.due(), None);
-        assert_eq!(fs::read_to_string(scene.path()).unwrap(), "nonsense");
-    }
-
-    #[test]
-    fn what_our_record_says_about_us_is_set_right() {
-        let mut scene = scene();
-        scene.overwrite(r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan"}"#);
-        scene.look();
-        scene.hold.tick(NOW);
-        assert_eq!(scene.records()[0].attrs, node("1.2.3.4"));
-    }
-
-    #[test]
-    fn a_reservation_is_not_renewed() {
-        // Stock attaches an end to it.
-        let mut scene = scene();
-        fs::set_permissions(scene.path(), fs::Permissions::from_mode(0o444)).unwrap();
-        scene.look();
-        assert_eq!(scene.hold.due(), None);
-    }
-
-    #[test]
-    fn an_unreachable_registry_is_tried_again() {
-        let mut scene = scene();
-        let due = scene.hold.due().unwrap();
-        let (here, away) = (
-            scene.dir.path().join("subnets"),
-            scene.dir.path().join("away"),
-        );
-        fs::rename(&here, &away).unwrap();
-        // Without its directory a record is as good as gone; the snapshot that follows cannot be read.
-        scene.hold.tick(due);
-        assert_eq!(scene.hold.due(), Some(due + RETRY));
-        fs::rename(&away, &here).unwrap();
-        scene.hold.tick(due + RETRY);
-        assert_eq!(scene.hold.due(), Some(due + RETRY + DAY - MARGIN));
-    }
-}
+mod tests;

@@ -15,7 +15,8 @@ use tracing::{info, warn};
 pub struct Sync<S> {
     book: LeaseBook,
     screen: Screen,
-    sink: S,
+    /// None between two data planes.
+    sink: Option<S>,
     /// The table may be out of date.
     stale: bool,
     /// When records in doubt are let go, in time since boot.
@@ -50,7 +51,7 @@ impl<S: TableSink> Sync<S> {
         Self {
             book: LeaseBook::default(),
             screen,
-            sink,
+            sink: Some(sink),
             stale: false,
             doubt_ends: None,
             told: Told::default(),
@@ -88,13 +89,27 @@ impl<S: TableSink> Sync<S> {
         }
     }
 
+    /// Lets go of the data plane; what the registry tells is remembered for the next.
+    pub fn detach(&mut self) {
+        self.sink = None;
+    }
+
+    /// Goes on with another data plane and by other rules.
+    pub fn attach(&mut self, screen: Screen, sink: S) {
+        self.screen = screen;
+        self.sink = Some(sink);
+        self.publish();
+    }
+
     fn publish(&mut self) {
         let peers = self.book.peers(&self.screen);
         for (key, why) in peers.refused.difference(&self.told.refused) {
             warn!("lease {key} is not used: {why}");
         }
         info!("{} peer subnets", peers.routes.len());
-        self.sink.replace(&peers.routes);
+        if let Some(sink) = &mut self.sink {
+            sink.replace(&peers.routes);
+        }
         self.told.refused = peers.refused;
     }
 

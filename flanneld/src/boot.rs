@@ -1,16 +1,19 @@
 //! From nothing to a daemon at work: everything in the order it depends on each other.
 
-use crate::daemon::{Daemon, Happening};
+use crate::account::Account;
+use crate::caller::Caller;
+use crate::daemon::{Daemon, Happening, Renewal};
 use crate::dataplane::DataPlane;
 use crate::manager;
 use crate::plan::{Plan, own_attrs};
 use crate::settings::{Settings, Store};
+use crate::underlay::Underlay;
 use crate::upkeep::Rules;
 use anyhow::{Context, Result};
 use control::acquire::{AcquireError, Wish, acquire};
 use control::clock::since_boot;
 use control::health::Health;
-use control::hold::Hold;
+use control::hold::{Hold, Terms};
 use control::host::external_interface::{self, ExternalInterface, Families};
 use control::host::{Netlink, leftovers, monitor};
 use control::lease::{Lease, LeaseAttrs};
@@ -28,11 +31,12 @@ use tracing::{info, warn};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts everything; `None` when asked to stop meanwhile.
-pub(crate) fn boot(
-    settings: &Settings,
+pub(crate) fn boot<'a>(
+    settings: &'a Settings,
+    account: &'a Account,
     sender: Sender<Happening>,
     happenings: &Receiver<Happening>,
-) -> Result<Option<Daemon>> {
+) -> Result<Option<Daemon<'a>>> {
     let health = Health::default();
     if let Some(address) = settings.probes {
         health
@@ -52,26 +56,40 @@ pub(crate) fn boot(
     info!("lease acquired: {lease}");
     let plan = Plan::new(network, external, lease);
 
-    let (dataplane, sink) = DataPlane::start(&plan, settings, sender.clone())?;
+    let (dataplane, sink) = DataPlane::start(&plan, settings, account, sender.clone())?;
     report_changes(sender.clone())?;
     let rules = Rules::start(&plan, settings)?;
     let written = plan.write_subnet_file(settings);
 
     let sync = Sync::new(plan.screen(), sink);
+    let watcher = sender.clone();
     let watch = registry.watch(Box::new(move |news| {
-        drop(sender.send(Happening::News(news)))
+        drop(watcher.send(Happening::News(news)))
     }))?;
-    let hold = Hold::new(registry, plan.lease, settings.margin, since_boot());
+    let terms = Terms {
+        lease_time: registry.lease_time(),
+        margin: settings.margin,
+    };
+    let hold = Hold::new(plan.lease.clone(), terms, since_boot());
+    let caller = Caller::start(registry, sender.clone()).context("cannot start a thread")?;
+    let underlay = Underlay::watch(netlink, settings.interface.clone(), families(&plan.network));
     if written {
         health.ready();
     }
     manager::ready();
     Ok(Some(Daemon {
-        _watch: watch,
+        settings,
+        account,
+        happenings: sender,
+        caller,
         hold,
         sync,
         rules,
-        dataplane,
+        plan,
+        underlay,
+        dataplane: Some(dataplane),
+        renewal: Renewal::default(),
+        _watch: watch,
     }))
 }
 
@@ -160,14 +178,6 @@ fn pause(told: &mut String, fault: String, happenings: &Receiver<Happening>) -> 
     .then_some(())
 }
 
-fn public(external: &ExternalInterface) -> String {
-    let addresses: Vec<String> = external
-        .public_addresses()
-        .map(|address| address.to_string())
-        .collect();
-    addresses.join(" and ")
-}
-
 /// Turns changes of the host into happenings.
 fn report_changes(sender: Sender<Happening>) -> Result<()> {
     let report = move || drop(sender.send(Happening::HostChanged));
@@ -180,17 +190,14 @@ fn find_interface(
     settings: &Settings,
     network: &NetworkConfig,
 ) -> Result<ExternalInterface> {
-    let families = Families {
+    let external = external_interface::find(netlink, &settings.interface, families(network))?;
+    info!("using interface {external}");
+    Ok(external)
+}
+
+fn families(network: &NetworkConfig) -> Families {
+    Families {
         ipv4: network.ipv4.is_some(),
         ipv6: network.ipv6.is_some(),
-    };
-    let external = external_interface::find(netlink, &settings.interface, families)?;
-    info!(
-        "using interface {} {:?}, MTU {}, known to others as {}",
-        external.name,
-        external.addresses,
-        external.mtu,
-        public(&external)
-    );
-    Ok(external)
+    }
 }

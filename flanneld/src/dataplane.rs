@@ -1,5 +1,6 @@
 //! What carries packets on this host: started from a plan, looked after, ended.
 
+use crate::account::Account;
 use crate::daemon::Happening;
 use crate::engine_sink::EngineSink;
 use crate::plan::Plan;
@@ -7,17 +8,17 @@ use crate::settings::Settings;
 use crate::upkeep::Tunnel;
 use anyhow::{Context, Result};
 use control::host::Netlink;
-use engine::{Counters, Engine, SubnetTable};
+use engine::{Engine, SubnetTable};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 use tracing::info;
 
-/// The engine and the device it serves. Fields end in this order.
+/// The engine and the device it serves. Ends when dropped, together with the sink.
 pub(crate) struct DataPlane {
     tunnel: Tunnel,
-    engine: Arc<Engine>,
+    _engine: Arc<Engine>,
 }
 
 impl DataPlane {
@@ -25,11 +26,13 @@ impl DataPlane {
     pub(crate) fn start(
         plan: &Plan,
         settings: &Settings,
+        account: &Account,
         happenings: Sender<Happening>,
     ) -> Result<(Self, EngineSink)> {
         let netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
         let config = plan.engine_config(&settings.engine)?;
         let engine = Arc::new(Engine::start(config, SubnetTable::default())?);
+        account.open(&engine);
         info!("engine: {}", engine.capabilities());
         report_failures(&engine, happenings)?;
         let tunnel = Tunnel::start(netlink, plan.tunnel(), engine.tun_name())?;
@@ -39,7 +42,11 @@ impl DataPlane {
             underlay_mtu: plan.external.mtu,
             own: plan.lease.key.subnets().collect(),
         };
-        Ok((Self { tunnel, engine }, sink))
+        let dataplane = Self {
+            tunnel,
+            _engine: engine,
+        };
+        Ok((dataplane, sink))
     }
 
     /// Something on the host has changed.
@@ -56,23 +63,16 @@ impl DataPlane {
     pub(crate) fn tick(&mut self, now: Duration) {
         self.tunnel.tick(now);
     }
-
-    /// Ends it and says what was counted.
-    pub(crate) fn stop(self) -> Counters {
-        match Arc::try_unwrap(self.engine) {
-            Ok(engine) => engine.stop(),
-            Err(shared) => shared.counters(),
-        }
-    }
 }
 
-/// Turns a worker's end into a happening.
+/// Turns the first worker's end into a happening; the others of its engine are of no more use.
 fn report_failures(engine: &Engine, sender: Sender<Happening>) -> Result<()> {
     let failures = engine.failures().clone();
     let relay = move || {
-        failures
-            .iter()
-            .for_each(|why| drop(sender.send(Happening::EngineFailed(why))))
+        if let Ok(why) = failures.recv() {
+            // Nobody listens any more: the daemon is ending.
+            let _ = sender.send(Happening::EngineFailed(why));
+        }
     };
     thread::Builder::new()
         .name("engine-failures".to_owned())

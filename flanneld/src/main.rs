@@ -1,7 +1,9 @@
 //! The flannel daemon: reads what was typed, runs, and says why it ended.
 
+mod account;
 mod args;
 mod boot;
+mod caller;
 mod daemon;
 mod dataplane;
 mod engine_sink;
@@ -11,6 +13,7 @@ mod manager;
 mod plan;
 mod settings;
 mod signals;
+mod underlay;
 mod upkeep;
 
 use args::Args;

@@ -26,6 +26,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The same lease, reached another way.
+    pub(crate) fn moved_to(&self, external: ExternalInterface) -> Self {
+        let mut lease = self.lease.clone();
+        let fresh_mac = self.mac.unwrap_or_else(Mac::random_local);
+        lease.attrs = own_attrs(&self.network, &external, Some(&self.lease.attrs), fresh_mac);
+        Self::new(self.network.clone(), external, lease)
+    }
+
     /// Draws the conclusions from a lease.
     pub(crate) fn new(network: NetworkConfig, external: ExternalInterface, lease: Lease) -> Self {
         let (mac, mtu) = (

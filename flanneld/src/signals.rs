@@ -1,5 +1,6 @@
 //! Signals as happenings: the first asks to stop, a second one does not wait.
 
+use crate::account::Account;
 use crate::daemon::Happening;
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -13,7 +14,7 @@ use tracing::info;
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// Sends a happening for the first signal that asks to stop.
-pub(crate) fn listen(happenings: Sender<Happening>) -> io::Result<()> {
+pub(crate) fn listen(happenings: Sender<Happening>, account: Account) -> io::Result<()> {
     // SIGUSR1 has never meant anything to flannel, and never hurt.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGUSR1])?;
     let mut asked = false;
@@ -24,7 +25,8 @@ pub(crate) fn listen(happenings: Sender<Happening>) -> io::Result<()> {
             }
             asked = true;
             info!("signal {signal}: stopping");
-            let _ = thread::Builder::new().spawn(leave_in_time);
+            let account = account.clone();
+            let _ = thread::Builder::new().spawn(move || leave_in_time(&account));
             // Nobody listens any more: the daemon is ending anyway.
             let _ = happenings.send(Happening::Stop);
         }
@@ -35,9 +37,9 @@ pub(crate) fn listen(happenings: Sender<Happening>) -> io::Result<()> {
         .map(drop)
 }
 
-/// A registry that does not answer must not hold up the end: what this daemon made vanishes with the process.
-fn leave_in_time() {
+/// A registry or a tool that does not answer must not hold up the end: what has to vanish vanishes with the process.
+fn leave_in_time(account: &Account) {
     thread::sleep(PATIENCE);
-    info!("exiting without waiting for answers");
+    account.tell();
     std::process::exit(0);
 }

@@ -4,6 +4,7 @@
 use super::netlink::{Address, Interface, Netlink, RouteFound};
 use ipnet::IpNet;
 use regex::Regex;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracing::info;
@@ -21,6 +22,18 @@ pub struct Choice {
     pub public_ip: Option<Ipv4Addr>,
     /// IPv6 address to advertise.
     pub public_ipv6: Option<Ipv6Addr>,
+}
+
+impl Choice {
+    /// Whether no interface is named in any way.
+    fn names_none(&self) -> bool {
+        self.interfaces.is_empty() && self.patterns.is_empty() && self.can_reach.is_none()
+    }
+
+    /// Whether nothing at all is said.
+    fn leaves_it_open(&self) -> bool {
+        self.names_none() && self.public_ip.is_none() && self.public_ipv6.is_none()
+    }
 }
 
 /// Address families the underlay must have.
@@ -57,6 +70,22 @@ impl ExternalInterface {
     }
 }
 
+impl fmt::Display for ExternalInterface {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |addresses: &mut dyn Iterator<Item = IpAddr>| {
+            let texts: Vec<String> = addresses.map(|address| address.to_string()).collect();
+            texts.join(" and ")
+        };
+        let own = list(&mut self.addresses.iter().copied());
+        let public = list(&mut self.public_addresses());
+        write!(formatter, "{} with {own}, MTU {}", self.name, self.mtu)?;
+        if own == public {
+            return Ok(());
+        }
+        write!(formatter, ", known to others as {public}")
+    }
+}
+
 /// Why there is no such interface.
 #[derive(Debug, thiserror::Error)]
 pub enum NoInterface {
@@ -79,6 +108,8 @@ pub struct HostView {
     pub default_ipv6: Option<u32>,
     /// The route to [`Choice::can_reach`].
     pub reach: Option<RouteFound>,
+    /// Leave unsaid what does not match.
+    pub quiet: bool,
 }
 
 /// Finds the interface on this host.
@@ -87,7 +118,26 @@ pub fn find(
     choice: &Choice,
     families: Families,
 ) -> Result<ExternalInterface, NoInterface> {
+    view(netlink, choice)?.choose(choice, families)
+}
+
+/// Finds it again after something has changed. The interface that holds our addresses stays the one, whatever
+/// became of routes and names: nodes know us by them. Only where no interface does is the choice made anew.
+pub fn find_again(
+    netlink: &mut Netlink,
+    choice: &Choice,
+    families: Families,
+    was: &ExternalInterface,
+) -> Result<ExternalInterface, NoInterface> {
     let view = HostView {
+        quiet: true,
+        ..view(netlink, choice)?
+    };
+    view.choose_again(choice, families, was)
+}
+
+fn view(netlink: &mut Netlink, choice: &Choice) -> io::Result<HostView> {
+    Ok(HostView {
         interfaces: netlink.interfaces()?,
         default_ipv4: netlink.default_interface(true)?,
         default_ipv6: netlink.default_interface(false)?,
@@ -95,8 +145,8 @@ pub fn find(
         reach: choice
             .can_reach
             .and_then(|address| netlink.route_to(address).ok()),
-    };
-    view.choose(choice, families)
+        quiet: false,
+    })
 }
 
 /// An interface and the address that led to it, if one did.
@@ -141,35 +191,67 @@ impl HostView {
                 .public_ipv6
                 .filter(|_| families.ipv6)
                 .or_else(|| ipv6.and_then(only_v6)),
-            networks: interface
-                .addresses
-                .iter()
-                .map(|address| address.net)
-                .collect(),
+            networks: networks(interface),
         })
     }
 
+    /// Makes the choice again, see [`find_again`].
+    pub fn choose_again(
+        &self,
+        choice: &Choice,
+        families: Families,
+        was: &ExternalInterface,
+    ) -> Result<ExternalInterface, NoInterface> {
+        if let Some(holder) = self.holder_of_all(was) {
+            return Ok(ExternalInterface {
+                name: holder.name.clone(),
+                mtu: holder.mtu,
+                networks: networks(holder),
+                ..was.clone()
+            });
+        }
+        let chosen = self.choose(choice, families);
+        if chosen.is_ok() || !choice.leaves_it_open() {
+            return chosen;
+        }
+        // The default route often comes back later than the address, or never.
+        let by_name = Choice {
+            interfaces: vec![was.name.clone()],
+            ..choice.clone()
+        };
+        self.choose(&by_name, families).or(chosen)
+    }
+
+    /// Whoever holds all our addresses; the interface of the same name if there are several.
+    fn holder_of_all(&self, was: &ExternalInterface) -> Option<&Interface> {
+        let holds = |interface: &&Interface| {
+            let has = |address: &IpAddr| {
+                let mut held = interface.addresses.iter();
+                held.any(|held| held.net.addr() == *address)
+            };
+            interface.mtu > 0 && was.addresses.iter().all(has)
+        };
+        let holders = self.interfaces.iter().filter(holds);
+        holders.min_by_key(|interface| interface.name != was.name)
+    }
+
     fn matching(&self, choice: &Choice, families: Families) -> Result<Match<'_>, NoInterface> {
-        let nothing_said = choice.interfaces.is_empty()
-            && choice.patterns.is_empty()
-            && choice.can_reach.is_none();
-        if nothing_said {
+        if choice.names_none() {
             return self.unasked(choice, families);
         }
         let by_word = choice
             .interfaces
             .iter()
-            .find_map(|word| missed(word, self.by_word(word)));
+            .find_map(|word| self.tell_miss(word, self.by_word(word)));
         let by_pattern = || {
-            choice
-                .patterns
-                .iter()
-                .find_map(|pattern| missed(pattern.as_str(), self.by_pattern(pattern, families)))
+            choice.patterns.iter().find_map(|pattern| {
+                self.tell_miss(pattern.as_str(), self.by_pattern(pattern, families))
+            })
         };
         let by_reach = || {
             choice
                 .can_reach
-                .and_then(|address| missed(&address.to_string(), self.by_reach()))
+                .and_then(|address| self.tell_miss(&address.to_string(), self.by_reach()))
         };
         let found = by_word.or_else(by_pattern).or_else(by_reach);
         found.map_or_else(
@@ -274,6 +356,13 @@ impl HostView {
         self.interfaces.iter().find(holds)
     }
 
+    fn tell_miss<'a>(&self, asked: &str, found: Option<Match<'a>>) -> Option<Match<'a>> {
+        if found.is_none() && !self.quiet {
+            info!("no interface matches {asked}");
+        }
+        found
+    }
+
     fn list(&self) -> String {
         let told = |interface: &Interface| {
             let addresses: Vec<String> = interface
@@ -291,11 +380,10 @@ impl HostView {
     }
 }
 
-fn missed<'a>(asked: &str, found: Option<Match<'a>>) -> Option<Match<'a>> {
-    if found.is_none() {
-        info!("no interface matches {asked}");
-    }
-    found
+/// The networks an interface is in.
+fn networks(interface: &Interface) -> Vec<IpNet> {
+    let addresses = interface.addresses.iter();
+    addresses.map(|address| address.net).collect()
 }
 
 fn no_match<T>(why: String) -> Result<T, NoInterface> {
@@ -357,191 +445,4 @@ fn only_v6(address: IpAddr) -> Option<Ipv6Addr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const IPV4: Families = Families {
-        ipv4: true,
-        ipv6: false,
-    };
-    const BOTH: Families = Families {
-        ipv4: true,
-        ipv6: true,
-    };
-
-    fn interface(index: u32, name: &str, nets: &[&str]) -> Interface {
-        let address = |text: &&str| Address {
-            net: text.parse().unwrap(),
-            deprecated: false,
-            permanent: true,
-            temporary: false,
-        };
-        Interface {
-            index,
-            name: name.to_owned(),
-            mtu: 1500,
-            up: true,
-            vxlan: None,
-            addresses: nets.iter().map(address).collect(),
-        }
-    }
-
-    fn host() -> HostView {
-        let interfaces = vec![
-            interface(1, "lo", &["127.0.0.1/8", "::1/128"]),
-            interface(
-                2,
-                "eth0",
-                &[
-                    "169.254.3.3/16",
-                    "192.168.77.1/24",
-                    "fe80::1/64",
-                    "fd77::1/64",
-                ],
-            ),
-            interface(3, "eth1", &["172.16.30.5/24", "172.16.31.5/24"]),
-        ];
-        HostView {
-            interfaces,
-            default_ipv4: Some(2),
-            default_ipv6: Some(2),
-            reach: None,
-        }
-    }
-
-    fn chosen(choice: &Choice, families: Families) -> String {
-        match host().choose(choice, families) {
-            Ok(found) => format!("{} {:?}", found.name, found.addresses),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    fn word(text: &str) -> Choice {
-        Choice {
-            interfaces: vec![text.to_owned()],
-            ..Choice::default()
-        }
-    }
-
-    fn pattern(text: &str) -> Choice {
-        Choice {
-            patterns: vec![Regex::new(text).unwrap()],
-            ..Choice::default()
-        }
-    }
-
-    #[test]
-    fn without_a_word_the_default_route_decides() {
-        assert_eq!(chosen(&Choice::default(), IPV4), "eth0 [192.168.77.1]");
-        assert_eq!(
-            chosen(&Choice::default(), BOTH),
-            "eth0 [192.168.77.1, fd77::1]"
-        );
-    }
-
-    #[test]
-    fn by_name() {
-        assert_eq!(chosen(&word("eth1"), IPV4), "eth1 [172.16.30.5]");
-    }
-
-    #[test]
-    fn by_ipv4() {
-        assert_eq!(chosen(&word("172.16.31.5"), IPV4), "eth1 [172.16.31.5]");
-    }
-
-    #[test]
-    fn by_ipv4_dual_stack() {
-        assert_eq!(
-            chosen(&word("192.168.77.1"), BOTH),
-            "eth0 [192.168.77.1, fd77::1]"
-        );
-        assert_eq!(
-            chosen(&word("eth1"), BOTH),
-            "interface eth1 has no IPv6 address"
-        );
-    }
-
-    #[test]
-    fn by_iface_regex_for_ipv4() {
-        assert_eq!(
-            chosen(&pattern(r"172\.16\.31.*"), IPV4),
-            "eth1 [172.16.31.5]"
-        );
-    }
-
-    #[test]
-    fn by_iface_regex_for_name() {
-        assert_eq!(chosen(&pattern("th1$"), IPV4), "eth1 [172.16.30.5]");
-    }
-
-    #[test]
-    fn by_iface_regex_match_public_ipv4() {
-        let choice = Choice {
-            public_ip: Some([203, 0, 113, 9].into()),
-            ..pattern("192.168")
-        };
-        let found = host().choose(&choice, IPV4).unwrap();
-        assert_eq!(
-            (found.public_ip, &*found.addresses),
-            (choice.public_ip, &["192.168.77.1".parse().unwrap()][..])
-        );
-    }
-
-    #[test]
-    fn by_iface_can_reach() {
-        let mut host = host();
-        host.reach = Some(RouteFound {
-            interface: 3,
-            source: "172.16.31.5".parse().ok(),
-            gateway: None,
-        });
-        let choice = Choice {
-            can_reach: "8.8.8.8".parse().ok(),
-            ..Choice::default()
-        };
-        assert_eq!(
-            host.choose(&choice, IPV4).unwrap().addresses,
-            ["172.16.31.5".parse::<IpAddr>().unwrap()]
-        );
-    }
-
-    #[test]
-    fn words_come_before_patterns_and_misses_are_passed_over() {
-        let mut choice = pattern("eth1");
-        choice.interfaces = vec!["eth9".to_owned(), "10.9.9.9".to_owned(), "eth0".to_owned()];
-        assert_eq!(chosen(&choice, IPV4), "eth0 [192.168.77.1]");
-    }
-
-    #[test]
-    fn a_public_address_alone_names_its_interface() {
-        let public = |text: &str| Choice {
-            public_ip: text.parse().ok(),
-            ..Choice::default()
-        };
-        assert_eq!(chosen(&public("172.16.31.5"), IPV4), "eth1 [172.16.31.5]");
-        assert!(
-            chosen(&public("203.0.113.9"), IPV4).ends_with("say which one to use with --iface")
-        );
-    }
-
-    #[test]
-    fn a_miss_lists_what_there_is() {
-        assert!(chosen(&word("eth9"), IPV4).contains("eth1:[172.16.30.5 172.16.31.5]"));
-    }
-
-    #[test]
-    fn lasting_addresses_are_preferred_and_deprecated_ones_left_out() {
-        let mut host = host();
-        let held = &mut host.interfaces[2].addresses;
-        (held[0].permanent, held[1].permanent) = (false, true);
-        assert_eq!(
-            host.choose(&word("eth1"), IPV4).unwrap().addresses,
-            ["172.16.31.5".parse::<IpAddr>().unwrap()]
-        );
-        host.interfaces[2].addresses[1].deprecated = true;
-        assert_eq!(
-            host.choose(&word("eth1"), IPV4).unwrap().addresses,
-            ["172.16.30.5".parse::<IpAddr>().unwrap()]
-        );
-    }
-}
+mod tests;
