@@ -4,6 +4,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+const KUBE: &str = "Kubernetes (not built in yet)";
 const OWN: &str = "Additions of this implementation";
 
 const ABOUT: &str = "Gives every container on every host an address, and carries packets between them.
@@ -85,10 +86,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
     pub(crate) subnet_file: PathBuf,
 
-    /// Read the network config from this file instead of the store's (with --store=file:DIR)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) net_config_path: Option<PathBuf>,
-
     /// How long before its end the lease is renewed
     #[arg(long, value_name = "MINUTES", default_value_t = 60)]
     pub(crate) subnet_lease_renew_margin: u64,
@@ -126,6 +123,14 @@ pub(crate) struct Args {
     )]
     pub(crate) v: i32,
 
+    /// Log levels by source file: without effect here
+    #[arg(long, value_name = "FILE=LEVEL,...")]
+    pub(crate) vmodule: Option<String>,
+
+    /// Where to log a backtrace: without effect here
+    #[arg(long = "log_backtrace_at", value_name = "FILE:LINE")]
+    pub(crate) log_backtrace_at: Option<String>,
+
     /// Print the version and exit
     #[arg(long, num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true)]
     pub(crate) version: bool,
@@ -133,6 +138,30 @@ pub(crate) struct Args {
     /// Print this help and exit
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
+
+    /// Take the subnet from the Kubernetes API instead of etcd
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = KUBE)]
+    pub(crate) kube_subnet_mgr: bool,
+
+    /// URL of the API server
+    #[arg(long, value_name = "URL", help_heading = KUBE)]
+    kube_api_url: Option<String>,
+
+    /// How to log in there
+    #[arg(long, value_name = "FILE", help_heading = KUBE)]
+    kubeconfig_file: Option<PathBuf>,
+
+    /// What comes before the names of node annotations
+    #[arg(long, value_name = "PREFIX", default_value = "flannel.alpha.coreos.com", help_heading = KUBE)]
+    kube_annotation_prefix: String,
+
+    /// Tell the API when the node's network works
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "true", default_missing_value = "true", value_parser = go_bool, help_heading = KUBE)]
+    set_node_network_unavailable: bool,
+
+    /// File with the network config; also with --store=file:DIR, instead of the one there
+    #[arg(long, value_name = "FILE", help_heading = KUBE)]
+    pub(crate) net_config_path: Option<PathBuf>,
 
     /// Where leases are kept: in etcd, or in a directory that all nodes share
     #[arg(long, value_name = "etcd|file:DIR", default_value = "etcd", help_heading = OWN)]

@@ -5,15 +5,15 @@
 //! `FLANNELD_` and the flag's name in capitals, unless that is empty.
 
 use crate::args::Args;
-use clap::{Arg, CommandFactory};
+use clap::{Arg, CommandFactory, Parser};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The outcome: words for clap, and what stood behind them.
+/// The outcome: words for clap, and what was left out, to be told when there is a log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Words {
     pub(crate) flags: Vec<String>,
-    pub(crate) ignored: Vec<String>,
+    pub(crate) remarks: Vec<String>,
 }
 
 /// A flag that may not be used.
@@ -26,29 +26,23 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Flags of flannel that have no meaning here yet, with what to do instead. Taking them in silence would promise what is not kept.
-const NOT_YET: [(&str, &str); 11] = [
-    ("kube-subnet-mgr", USE_STORE),
-    ("kube-api-url", USE_STORE),
-    ("kubeconfig-file", USE_STORE),
-    ("kube-annotation-prefix", USE_STORE),
-    ("set-node-network-unavailable", USE_STORE),
+/// Flags that flannel has had, or that have no meaning here yet, with what to do instead. Taking them in silence would promise what is not kept.
+const NOT_HERE: [(&str, &str); 4] = [
     (
         "ip-blackhole-route",
         "add the route by hand: ip route add blackhole <subnet> metric 9999",
     ),
-    ("vmodule", USE_V),
-    ("log_backtrace_at", USE_V),
     ("charon-executable-path", NO_IPSEC),
     ("charon-viciuri", NO_IPSEC),
     ("subnet-dir", "use --subnet-file"),
 ];
-const USE_STORE: &str = "leases are kept in etcd or a directory: see --store and --etcd-endpoints";
-const USE_V: &str = "use -v for more log lines";
 const NO_IPSEC: &str = "the ipsec backend is not served: leave the flag out";
 
 /// Words that leave a flag as good as not given.
 const OFF: [&str; 7] = ["0", "f", "F", "false", "FALSE", "False", ""];
+
+/// What only makes sense when typed.
+const TYPED_ONLY: [&str; 2] = ["version", "help"];
 
 /// Reads the words after the program's name, then the environment.
 pub(crate) fn effective(
@@ -62,17 +56,42 @@ pub(crate) fn effective(
         given: BTreeSet::new(),
     };
     let ignored = reader.read(words)?;
+    let mut remarks = Vec::new();
+    if !ignored.is_empty() {
+        let ignored = ignored.join(" ");
+        remarks.push(format!(
+            "ignoring everything from the first word that is no flag: {ignored}"
+        ));
+    }
     for name in flags.settable_from_environment() {
         let variable = format!("FLANNELD_{}", name.replace('-', "_").to_uppercase());
         let value = env(&variable).filter(|value| !value.is_empty());
         if let Some(value) = value.filter(|_| !reader.given.contains(name)) {
-            reader.set(name, &value)?;
+            match usable(name, &value) {
+                Ok(()) => reader.set(name, &value)?,
+                Err(why) => remarks.push(format!(
+                    "Failed to set flag --{name} from {variable}, going on without it: {why}"
+                )),
+            }
         }
     }
     Ok(Words {
         flags: reader.out,
-        ignored,
+        remarks,
     })
+}
+
+/// Whether a flag takes this value. One in the environment that is not taken must not keep the daemon from starting.
+fn usable(name: &str, value: &str) -> Result<(), String> {
+    let known = NOT_HERE.iter().any(|(other, _)| *other == name);
+    match Args::try_parse_from(["flanneld", &format!("--{name}={value}")]) {
+        Err(error) if !known => {
+            let told = error.to_string();
+            let first = told.lines().next().unwrap_or_default();
+            Err(first.trim_start_matches("error: ").to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What clap knows about the flags.
@@ -91,14 +110,13 @@ impl Flags {
             .map(|(_, switch)| *switch)
     }
 
-    /// All but what only makes sense when typed.
     fn settable_from_environment(&self) -> impl Iterator<Item = &str> {
         let names = self
             .0
             .iter()
             .map(|(name, _)| name.as_str())
-            .filter(|name| *name != "version");
-        names.chain(NOT_YET.iter().map(|(name, _)| *name))
+            .filter(|name| !TYPED_ONLY.contains(name));
+        names.chain(NOT_HERE.iter().map(|(name, _)| *name))
     }
 }
 
@@ -138,20 +156,30 @@ impl Reader<'_> {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Refused> {
         self.given.insert(name.to_owned());
-        if let Some((_, instead)) = NOT_YET.iter().find(|(known, _)| *known == name) {
+        if let Some((_, instead)) = NOT_HERE.iter().find(|(known, _)| *known == name) {
             return if OFF.contains(&value) {
                 Ok(())
             } else {
                 Err(not_yet(name, instead))
             };
         }
-        self.out.push(format!("--{name}={value}"));
+        if value.is_empty() && self.takes_next_word(name) {
+            self.unset(name);
+        } else {
+            self.out.push(format!("--{name}={value}"));
+        }
         Ok(())
+    }
+
+    /// An empty value is as good as none, as when the variable of a unit file is empty.
+    fn unset(&mut self, name: &str) {
+        let start = format!("--{name}=");
+        self.out.retain(|word| !word.starts_with(&start));
     }
 
     fn set_bare(&mut self, name: &str) -> Result<(), Refused> {
         self.given.insert(name.to_owned());
-        if let Some((_, instead)) = NOT_YET.iter().find(|(known, _)| *known == name) {
+        if let Some((_, instead)) = NOT_HERE.iter().find(|(known, _)| *known == name) {
             return Err(not_yet(name, instead));
         }
         let name = if name == "h" { "help" } else { name };
@@ -202,7 +230,8 @@ mod tests {
         assert_eq!(flags("-pin=false", &[]), "--pin=false");
         let words = read("-pin false -iface eth0", &[]).unwrap();
         assert_eq!(words.flags[1..], ["--pin"]);
-        assert_eq!(words.ignored, ["false", "-iface", "eth0"]);
+        let ignored = "ignoring everything from the first word that is no flag: false -iface eth0";
+        assert_eq!(words.remarks, [ignored]);
     }
 
     #[test]
@@ -223,18 +252,32 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_value_is_as_good_as_none() {
+        assert_eq!(flags("-public-ip= -etcd-cafile= -iface=", &[]), "");
+        assert_eq!(flags("-public-ip=1.2.3.4 -public-ip=", &[]), "");
+        let env = [("FLANNELD_PUBLIC_IP", "1.2.3.4")];
+        assert_eq!(flags("-public-ip=", &env), "");
+    }
+
+    #[test]
+    fn a_bad_value_in_the_environment_is_told_and_passed_over() {
+        let env = [("FLANNELD_HEALTHZ_PORT", "http"), ("FLANNELD_V", "2")];
+        let words = read("", &env).unwrap();
+        assert_eq!(words.flags[1..], ["--v=2"]);
+        let remark = "Failed to set flag --healthz-port from FLANNELD_HEALTHZ_PORT, \
+                      going on without it: invalid value 'http' for '--healthz-port <PORT>'";
+        assert!(words.remarks[0].starts_with(remark), "{words:?}");
+    }
+
+    #[test]
     fn flags_to_come_are_refused_unless_switched_off() {
         let refusal = read("-ip-blackhole-route", &[]).unwrap_err().to_string();
         assert!(
             refusal.starts_with("--ip-blackhole-route is not available in this build; "),
             "{refusal}"
         );
-        assert!(read("-kube-subnet-mgr", &[]).is_err());
-        assert!(read("", &[("FLANNELD_KUBE_SUBNET_MGR", "true")]).is_err());
-        assert_eq!(
-            flags("-ip-blackhole-route=false -kube-subnet-mgr=0", &[]),
-            ""
-        );
+        assert!(read("", &[("FLANNELD_IP_BLACKHOLE_ROUTE", "true")]).is_err());
+        assert_eq!(flags("-ip-blackhole-route=false", &[]), "");
     }
 
     #[test]

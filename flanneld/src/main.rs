@@ -44,11 +44,8 @@ fn main() -> ExitCode {
         Err(wrong) => return complain(&wrong),
     };
     log::start(settings.verbosity);
-    if !words.ignored.is_empty() {
-        warn!(
-            "ignoring everything from the first word that is no flag: {}",
-            words.ignored.join(" ")
-        );
+    for remark in words.remarks.iter().chain(&settings.remarks) {
+        warn!("{remark}");
     }
     info!(
         "flanneld {} starting: {settings:?}",

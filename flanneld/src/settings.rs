@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) probes: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
+    /// What was typed without effect, to be told when there is a log.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// Where leases are kept.
@@ -66,7 +68,13 @@ impl TryFrom<Args> for Settings {
     type Error = Wrong;
 
     fn try_from(args: Args) -> Result<Self, Wrong> {
+        if args.kube_subnet_mgr {
+            return wrong(
+                "--kube-subnet-mgr is not built in yet; keep leases in etcd or a directory: see --etcd-endpoints and --store",
+            );
+        }
         Ok(Self {
+            remarks: remarks(&args),
             store: store(&args)?,
             margin: margin(&args)?,
             engine: EngineOptions::try_from(&args)?,
@@ -123,24 +131,42 @@ fn store(args: &Args) -> Result<Store, Wrong> {
     if args.lease_time < 2 {
         return wrong("--lease-time must be at least 2 minutes");
     }
-    match (
-        args.store.as_str(),
-        args.store.strip_prefix("file:"),
-        &args.net_config_path,
-    ) {
-        ("etcd", _, None) => etcd(args, lease_time).map(Store::Etcd),
-        ("etcd", _, Some(_)) => wrong(
-            "--net-config-path needs --store=file:DIR; with etcd the network config is kept there",
-        ),
-        (_, Some(dir), config) if !dir.is_empty() => Ok(Store::File {
+    match (args.store.as_str(), args.store.strip_prefix("file:")) {
+        ("etcd", _) => etcd(args, lease_time).map(Store::Etcd),
+        (_, Some(dir)) if !dir.is_empty() => Ok(Store::File {
             dir: dir.into(),
-            config: config.clone(),
+            config: args.net_config_path.clone(),
             lease_time,
         }),
-        (typed, ..) => wrong(format!(
+        (typed, _) => wrong(format!(
             "--store={typed}: neither etcd nor of the form file:DIR"
         )),
     }
+}
+
+/// Flags that flannel takes too, and that change nothing there or here.
+fn remarks(args: &Args) -> Vec<String> {
+    let flags = [
+        (
+            args.vmodule.is_some(),
+            "--vmodule has",
+            "use -v for more log lines",
+        ),
+        (
+            args.log_backtrace_at.is_some(),
+            "--log_backtrace_at has",
+            "use -v for more log lines",
+        ),
+        (
+            args.net_config_path.is_some() && args.store == "etcd",
+            "--net-config-path has",
+            "with etcd the network config is kept there",
+        ),
+    ];
+    let given = flags.into_iter().filter(|(given, ..)| *given);
+    given
+        .map(|(_, flag, instead)| format!("{flag} no effect: {instead}"))
+        .collect()
 }
 
 fn etcd(args: &Args, lease_time: Duration) -> Result<EtcdOptions, Wrong> {
@@ -241,7 +267,13 @@ mod tests {
         );
         assert_eq!(etcd.prefix, "/coreos.com/network");
         assert!(settings(&["--store=redis:x"]).is_err() && settings(&["--store=file:"]).is_err());
-        assert!(settings(&["--store=etcd", "--net-config-path=/c"]).is_err());
+        let remarks = settings(&["--store=etcd", "--net-config-path=/c"])
+            .unwrap()
+            .remarks;
+        assert!(
+            remarks[0].starts_with("--net-config-path has no effect"),
+            "{remarks:?}"
+        );
     }
 
     #[test]
