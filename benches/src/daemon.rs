@@ -78,10 +78,15 @@ impl Daemon {
 
     /// Asks it to end and waits; kills it when it does not listen.
     pub fn stop(&mut self) -> io::Result<ExitStatus> {
+        self.stop_with(libc::SIGTERM)
+    }
+
+    /// As `stop`, by another signal.
+    pub fn stop_with(&mut self, signal: i32) -> io::Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
         }
-        sys::send_signal(self.id(), libc::SIGTERM)?;
+        sys::send_signal(self.id(), signal)?;
         let deadline = Instant::now() + STOP_PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.ended()? {

@@ -1,0 +1,18 @@
+//! What published guides do with flannel, done with this daemon: their addresses, commands and outputs, on
+//! nodes and containers in network namespaces, with leases in a real etcd.
+//!
+//! Needs root, and a kernel with TUN and VXLAN; without them the tests fail and say so.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the helpers of tests may fail them as the tests themselves may"
+)]
+
+mod addresses;
+mod golden;
+mod secrets;
+mod site;
+mod talk;
+mod three_nodes;
+mod udp;
+mod underlay;
+mod vxlan;
