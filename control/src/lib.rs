@@ -10,6 +10,8 @@
 //! - [`sync`] follows the registry: reports are folded into a [`book`], held against a [`screen`], and become
 //!   the table of a [`sink`], which is some data plane this crate knows nothing about
 //!
+//! - [`backend`] has the sinks that need nothing but the kernel: plain routes, and past a tunnel
+//!
 //! [`health`] tells probes how far this has come.
 //!
 //! Nothing here is on a packet's path. Calls may block and log.
@@ -19,6 +21,7 @@
 pub mod acquire;
 mod allocate;
 mod atomic_file;
+pub mod backend;
 pub mod book;
 pub mod clock;
 pub mod health;

@@ -24,12 +24,22 @@ pub struct NetworkConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Bare inner packets in UDP datagrams.
-    Udp {
-        /// UDP port on every node.
-        port: u16,
-    },
+    Udp(UdpConfig),
     /// VXLAN.
     Vxlan(VxlanConfig),
+    /// Plain routes between nodes on one link.
+    HostGw,
+    /// Leases only; somebody else carries packets.
+    Alloc,
+}
+
+/// Options of the UDP backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpConfig {
+    /// UDP port on every node.
+    pub port: u16,
+    /// Plain routes to peers on the same link.
+    pub direct_routing: bool,
 }
 
 /// Options of the VXLAN backend.
@@ -47,6 +57,18 @@ pub struct VxlanConfig {
     pub learning: bool,
     /// Plain routes to peers on the same link.
     pub direct_routing: bool,
+    /// Who wraps packets, where the config says so.
+    pub datapath: Option<Datapath>,
+}
+
+/// Who wraps packets in VXLAN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Datapath {
+    /// The packet engine.
+    #[default]
+    Userspace,
+    /// A device of the kernel's.
+    Kernel,
 }
 
 /// Why a network config cannot be used, and what to write instead.
@@ -59,9 +81,9 @@ const UDP_PORT: u16 = 8285;
 /// Port Linux has always used for VXLAN; the registered one is 4789.
 const VXLAN_PORT: u16 = 8472;
 const VNI_MAX: u32 = (1 << 24) - 1;
-const BACKENDS_OF_STOCK: [&str; 8] = [
-    "host-gw",
-    "alloc",
+/// What there is, for error messages.
+const SERVED: &str = "udp, vxlan, host-gw and alloc are served";
+const BACKENDS_OF_STOCK: [&str; 6] = [
     "extension",
     "ipip",
     "wireguard",
@@ -107,28 +129,45 @@ impl NetworkConfig {
 impl Backend {
     fn parse(config: &Object) -> Result<Self, ConfigError> {
         let Some(value) = config.get("Backend") else {
-            return Ok(Self::Udp { port: UDP_PORT });
+            return Ok(Self::Udp(UdpConfig::default()));
         };
         let options = Object::from_value(value)?;
         match options.text("Type")?.to_lowercase().as_str() {
-            "udp" => Ok(Self::Udp {
-                port: port(&options, UDP_PORT)?,
-            }),
+            "udp" => UdpConfig::parse(&options).map(Self::Udp),
             "vxlan" => VxlanConfig::parse(&options).map(Self::Vxlan),
+            "host-gw" => Ok(Self::HostGw),
+            "alloc" => Ok(Self::Alloc),
             known if BACKENDS_OF_STOCK.contains(&known) => refuse(&format!(
-                "backend type {known} is not served by this build; use udp or vxlan"
+                "there is no backend {known} in this build; {SERVED}"
             )),
-            unknown => refuse(&format!(
-                "unknown backend type: {unknown} (udp and vxlan are served)"
-            )),
+            unknown => refuse(&format!("unknown backend type: {unknown}; {SERVED}")),
+        }
+    }
+
+    /// The name in leases; the UDP form has none.
+    pub fn lease_type(&self) -> &'static str {
+        match self {
+            Self::Udp(_) | Self::Alloc => "",
+            Self::Vxlan(_) => "vxlan",
+            Self::HostGw => "host-gw",
+        }
+    }
+
+    /// Whether peers on our own link shall be reached without a tunnel.
+    pub fn direct_routing(&self) -> bool {
+        match self {
+            Self::Udp(options) => options.direct_routing,
+            Self::Vxlan(options) => options.direct_routing,
+            Self::HostGw | Self::Alloc => false,
         }
     }
 
     /// Bytes the form adds to each packet: outer IPv4 and UDP headers, and what else the form puts between.
     fn overhead(&self) -> u32 {
         match self {
-            Self::Udp { .. } => 28,
+            Self::Udp(_) => 28,
             Self::Vxlan(_) => 50,
+            Self::HostGw | Self::Alloc => 0,
         }
     }
 
@@ -147,15 +186,25 @@ impl Backend {
     fn packet_size(&self, underlay_mtu: u32) -> u32 {
         match self {
             Self::Vxlan(options) => options.mtu.unwrap_or(underlay_mtu),
-            Self::Udp { .. } => underlay_mtu,
+            _ => underlay_mtu,
         }
     }
+}
 
-    /// The UDP port every node listens on.
-    pub fn port(&self) -> u16 {
-        match self {
-            Self::Udp { port } => *port,
-            Self::Vxlan(options) => options.port,
+impl UdpConfig {
+    fn parse(options: &Object) -> Result<Self, ConfigError> {
+        Ok(Self {
+            port: port(options, UDP_PORT)?,
+            direct_routing: options.flag("DirectRouting", false)?,
+        })
+    }
+}
+
+impl Default for UdpConfig {
+    fn default() -> Self {
+        Self {
+            port: UDP_PORT,
+            direct_routing: false,
         }
     }
 }
@@ -174,7 +223,19 @@ impl VxlanConfig {
             gbp: options.flag("GBP", false)?,
             learning: options.flag("Learning", false)?,
             direct_routing: options.flag("DirectRouting", false)?,
+            datapath: datapath(options)?,
         })
+    }
+}
+
+fn datapath(options: &Object) -> Result<Option<Datapath>, ConfigError> {
+    match options.text("Datapath")?.to_lowercase().as_str() {
+        "" => Ok(None),
+        "kernel" => Ok(Some(Datapath::Kernel)),
+        "userspace" => Ok(Some(Datapath::Userspace)),
+        other => refuse(&format!(
+            "Datapath must be userspace or kernel, not {other}"
+        )),
     }
 }
 
@@ -321,7 +382,7 @@ mod tests {
             in_words(config.ipv4),
             "10.3.0.0/16 /24 10.3.1.0..10.3.255.0"
         );
-        assert_eq!(config.backend, Backend::Udp { port: 8285 });
+        assert_eq!(config.backend, Backend::Udp(UdpConfig::default()));
         assert!(config.ipv6.is_none());
     }
 
@@ -425,11 +486,11 @@ mod tests {
             ),
             (
                 r#"{"Network":"10.5.0.0/16","Backend":{}}"#,
-                "unknown backend type:  (udp and vxlan are served)",
+                "unknown backend type: ; udp, vxlan, host-gw and alloc are served",
             ),
             (
-                r#"{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}"#,
-                "backend type host-gw is not served by this build; use udp or vxlan",
+                r#"{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard"}}"#,
+                "there is no backend wireguard in this build; udp, vxlan, host-gw and alloc are served",
             ),
             (
                 r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":"7"}}"#,

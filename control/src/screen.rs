@@ -129,7 +129,9 @@ impl Screen {
     fn form(&self, subnet: IpNet, attrs: &LeaseAttrs) -> Result<PeerForm, Refusal> {
         let other = || Refusal::OtherBackend(attrs.backend_type.clone());
         match &self.network.backend {
-            Backend::Udp { .. } if matches!(&*attrs.backend_type, "" | "udp") => Ok(PeerForm::Udp),
+            Backend::Alloc => Ok(PeerForm::Plain),
+            Backend::HostGw if attrs.backend_type == "host-gw" => Ok(PeerForm::Plain),
+            Backend::Udp(_) if matches!(&*attrs.backend_type, "" | "udp") => Ok(PeerForm::Udp),
             Backend::Vxlan(options) if attrs.backend_type == "vxlan" => {
                 self.vtep(options.vni, subnet, attrs)
             }

@@ -2,6 +2,7 @@
 
 use crate::mac::Mac;
 use ipnet::IpNet;
+use std::io;
 use std::net::IpAddr;
 
 /// Where packets for one subnet go.
@@ -18,6 +19,8 @@ pub struct Peer {
 /// How a node wants packets wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerForm {
+    /// Not at all.
+    Plain,
     /// Bare in a UDP datagram.
     Udp,
     /// As VXLAN, addressed to this Ethernet address.
@@ -25,7 +28,13 @@ pub enum PeerForm {
 }
 
 /// A data plane that forwards by a table of peers.
+///
+/// Both calls do all they can even if some of it fails, and then say what failed.
 pub trait TableSink {
     /// Makes the given peers, sorted by subnet, the whole table.
-    fn replace(&mut self, peers: &[Peer]);
+    fn replace(&mut self, peers: &[Peer]) -> io::Result<()>;
+
+    /// Looks at the host after it has changed, and mends what the last table needs; tells whether somebody else had
+    /// undone something.
+    fn restore(&mut self) -> io::Result<bool>;
 }

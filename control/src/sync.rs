@@ -7,6 +7,7 @@ use crate::screen::{Refusal, Screen};
 use crate::sink::TableSink;
 use crate::subnet_key::SubnetKey;
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -19,19 +20,32 @@ pub struct Sync<S> {
     sink: Option<S>,
     /// The table may be out of date.
     stale: bool,
+    /// There has been a table.
+    started: bool,
     /// When records in doubt are let go, in time since boot.
     doubt_ends: Option<Duration>,
+    /// When to look at the host again, in time since boot.
+    look_due: Option<Duration>,
+    /// How long changes of the host are let come together.
+    settling: Duration,
     told: Told,
 }
 
 /// How long nodes have to write their records again after the registry lost them. They notice within seconds.
 const DOUBT: Duration = Duration::from_secs(30);
 
+/// Changes of the host come in groups, as when a link goes down and takes its routes along.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How seldom we mend what somebody undoes again and again, and try again what fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What has been logged already: each fault costs one line, not one per event.
 #[derive(Debug, Default)]
 struct Told {
     bad: BTreeSet<BadRecord>,
     refused: BTreeSet<(SubnetKey, Refusal)>,
+    /// What the data plane complained about last.
+    complaint: Option<String>,
 }
 
 /// How much of the registry is in use.
@@ -53,7 +67,10 @@ impl<S: TableSink> Sync<S> {
             screen,
             sink: Some(sink),
             stale: false,
+            started: false,
             doubt_ends: None,
+            look_due: None,
+            settling: SETTLE,
             told: Told::default(),
         }
     }
@@ -73,19 +90,28 @@ impl<S: TableSink> Sync<S> {
         self.tell_bad();
     }
 
-    /// When [`Sync::settle`] has something to do even without news.
-    pub fn due(&self) -> Option<Duration> {
-        self.doubt_ends
+    /// Something on the host has changed, perhaps what the data plane rests on.
+    pub fn host_changed(&mut self, now: Duration) {
+        self.look_due.get_or_insert(now + self.settling);
     }
 
-    /// Hands the data plane a new table if anything changed.
+    /// When [`Sync::settle`] has something to do even without news.
+    pub fn due(&self) -> Option<Duration> {
+        self.doubt_ends.into_iter().chain(self.look_due).min()
+    }
+
+    /// Hands the data plane a new table if anything changed, and lets it look after the host if that did.
     pub fn settle(&mut self, now: Duration) {
         if self.doubt_ends.is_some_and(|ends| ends <= now) {
             self.doubt_ends = None;
             self.stale |= self.book.forget_doubted();
         }
         if std::mem::take(&mut self.stale) {
-            self.publish();
+            self.publish(now);
+        }
+        if self.look_due.is_some_and(|due| due <= now) {
+            self.look_due = None;
+            self.look(now);
         }
     }
 
@@ -98,19 +124,50 @@ impl<S: TableSink> Sync<S> {
     pub fn attach(&mut self, screen: Screen, sink: S) {
         self.screen = screen;
         self.sink = Some(sink);
-        self.publish();
+        // Before the first table nothing is known of peers, which is not the same as that there are none.
+        self.stale = self.started;
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, now: Duration) {
         let peers = self.book.peers(&self.screen);
         for (key, why) in peers.refused.difference(&self.told.refused) {
             warn!("lease {key} is not used: {why}");
         }
         info!("{} peer subnets", peers.routes.len());
-        if let Some(sink) = &mut self.sink {
-            sink.replace(&peers.routes);
-        }
+        self.started = true;
         self.told.refused = peers.refused;
+        let outcome = self.sink.as_mut().map(|sink| sink.replace(&peers.routes));
+        self.note(outcome.and_then(Result::err), now);
+    }
+
+    /// Lets the data plane look at the host.
+    fn look(&mut self, now: Duration) {
+        let Some(sink) = &mut self.sink else {
+            return;
+        };
+        let outcome = sink.restore();
+        self.settling = match outcome {
+            Ok(true) => (self.settling * 2).min(PATIENCE),
+            _ => SETTLE,
+        };
+        if matches!(outcome, Ok(true)) {
+            info!("somebody undid what packets to other nodes need on this host; restored");
+        }
+        self.note(outcome.err(), now);
+    }
+
+    /// Tells each complaint once, and tries again by and by.
+    fn note(&mut self, error: Option<io::Error>, now: Duration) {
+        let complaint = error.map(|error| error.to_string());
+        match &complaint {
+            Some(text) if self.told.complaint != complaint => warn!("{text}. Trying on"),
+            None if self.told.complaint.is_some() => info!("the host is set up as needed again"),
+            _ => {}
+        }
+        if complaint.is_some() {
+            self.look_due.get_or_insert(now + PATIENCE);
+        }
+        self.told.complaint = complaint;
     }
 
     /// A registry without our own record, which we have not removed, has lost it, and with it maybe all others'.
@@ -174,8 +231,13 @@ mod tests {
     struct Tables(Rc<RefCell<Vec<usize>>>);
 
     impl TableSink for Tables {
-        fn replace(&mut self, peers: &[Peer]) {
+        fn replace(&mut self, peers: &[Peer]) -> io::Result<()> {
             self.0.borrow_mut().push(peers.len());
+            Ok(())
+        }
+
+        fn restore(&mut self) -> io::Result<bool> {
+            Ok(false)
         }
     }
 

@@ -6,49 +6,14 @@
     reason = "a test that cannot go on may as well end here"
 )]
 
+mod namespace;
+
 use control::host::external_interface::{Choice, Families, find};
 use control::host::firewall::{Firewall, Wanted};
 use control::host::links::TunnelSetup;
 use control::host::{Netlink, leftovers, monitor};
 use control::network::NetworkConfig;
-use std::process::Command;
-
-/// Set in the run inside the namespace.
-const INSIDE: &str = "CONTROL_TEST_INSIDE";
-
-/// Runs the test's body in a fresh namespace that has lo and eth0 with 192.168.77.1/24 and fd77::1/64.
-fn in_namespace(test: &str, body: fn()) {
-    if std::env::var_os(INSIDE).is_some() {
-        sh("ip link set lo up; ip link add eth0 type veth peer name far; ip link set far up; ip link set eth0 up
-            ip addr add 192.168.77.1/24 dev eth0; ip addr add fd77::1/64 dev eth0 nodad; ip route add default via 192.168.77.254");
-        return body();
-    }
-    let program = std::env::current_exe().expect("our own path");
-    let mut again = Command::new("unshare");
-    again
-        .arg("--net")
-        .arg(program)
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1");
-    let output = again.output().expect("unshare");
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{said}");
-}
-
-/// Runs shell lines; returns what they print.
-fn sh(lines: &str) -> String {
-    let output = Command::new("sh").args(["-ec", lines]).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{lines}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).expect("plain text")
-}
+use namespace::{in_namespace, sh};
 
 fn network(extra: &str) -> NetworkConfig {
     NetworkConfig::parse(&format!(r#"{{"Network":"10.5.0.0/16"{extra}}}"#)).unwrap()
@@ -195,27 +160,25 @@ fn changes_of_the_host_are_noticed() {
 }
 
 #[test]
-fn leftovers_of_other_backends_go_and_foreign_things_stay() {
-    in_namespace(
-        "leftovers_of_other_backends_go_and_foreign_things_stay",
-        || {
-            sh("ip link add flannel.1 type vxlan id 1 dev eth0 dstport 8472; ip link add mine.2 type vxlan id 2 dev eth0 dstport 8472
-            ip link add cni0 type bridge; ip link set cni0 up; ip route add 10.5.26.0/24 dev cni0
-            ip route add 10.5.77.0/24 via 192.168.77.2; ip route add 10.6.77.0/24 via 192.168.77.2");
-            let mut netlink = Netlink::open().unwrap();
-            leftovers::remove(&mut netlink, &network(r#","Backend":{"Type":"vxlan"}"#)).unwrap();
-            let (links, routes) = (sh("ip -o link"), sh("ip route"));
-            assert!(
-                !links.contains("flannel.1") && links.contains("mine.2"),
-                "{links}"
-            );
-            assert!(!routes.contains("10.5.77.0/24"), "{routes}");
-            assert!(
-                routes.contains("10.6.77.0/24") && routes.contains("10.5.26.0/24 dev cni0"),
-                "{routes}"
-            );
-        },
-    );
+fn devices_of_other_backends_go_and_foreign_ones_stay() {
+    in_namespace("devices_of_other_backends_go_and_foreign_ones_stay", || {
+        sh("ip link add flannel.1 type vxlan id 1 dev eth0 dstport 8472
+            ip link add mine.2 type vxlan id 2 dev eth0 dstport 8472; ip addr add 10.5.3.0/32 dev mine.2
+            ip link add flannel.3 type vxlan id 3 dev eth0 dstport 8472; ip addr add 10.5.4.0/32 dev flannel.3
+            ip link add flannel.4 type vxlan id 4 dev eth0 dstport 8472; ip addr add 10.6.4.0/32 dev flannel.4");
+        let mut netlink = Netlink::open().unwrap();
+        let network = network(r#","Backend":{"Type":"vxlan"}"#);
+        leftovers::remove_devices(&mut netlink, &network, &[]).unwrap();
+        let links = sh("ip -o link");
+        assert!(
+            !links.contains("flannel.1") && !links.contains("flannel.3"),
+            "{links}"
+        );
+        assert!(
+            links.contains("mine.2") && links.contains("flannel.4"),
+            "{links}"
+        );
+    });
 }
 
 const ALL_RULES: Wanted = Wanted {

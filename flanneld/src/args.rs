@@ -106,6 +106,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) iptables_resync: u64,
 
+    /// Let packets for this node's subnet end here, not leave through other routes, while no bridge takes them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true)]
+    pub(crate) ip_blackhole_route: bool,
+
     /// Address to answer health probes on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub(crate) healthz_ip: IpAddr,

@@ -1,9 +1,9 @@
 //! From nothing to a daemon at work: everything in the order it depends on each other.
 
 use crate::account::Account;
+use crate::backend::{self, Backend};
 use crate::caller::Caller;
 use crate::daemon::{Daemon, Happening, Renewal};
-use crate::dataplane::DataPlane;
 use crate::manager;
 use crate::plan::{Plan, own_attrs};
 use crate::settings::{Settings, Store};
@@ -15,7 +15,7 @@ use control::clock::since_boot;
 use control::health::Health;
 use control::hold::{Hold, Terms};
 use control::host::external_interface::{self, ExternalInterface, Families};
-use control::host::{Netlink, leftovers, monitor};
+use control::host::{Netlink, monitor};
 use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
 use control::network::NetworkConfig;
@@ -49,19 +49,19 @@ pub(crate) fn boot<'a>(
     };
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
     let external = find_interface(&mut netlink, settings, &network)?;
-    leftovers::remove(&mut netlink, &network).context("cannot remove leftovers of earlier runs")?;
+    backend::check(&network, &external)?;
     let Some(lease) = wait_for_lease(settings, &*registry, &network, &external, happenings)? else {
         return Ok(None);
     };
     info!("lease acquired: {lease}");
     let plan = Plan::new(network, external, lease);
 
-    let (dataplane, sink) = DataPlane::start(&plan, settings, account, sender.clone())?;
+    let backend = Backend::start(&plan, settings, account, sender.clone())?;
     report_changes(sender.clone())?;
     let rules = Rules::start(&plan, settings)?;
     let written = plan.write_subnet_file(settings);
 
-    let sync = Sync::new(plan.screen(), sink);
+    let sync = Sync::new(plan.screen(), backend);
     let watcher = sender.clone();
     let watch = registry.watch(Box::new(move |news| {
         drop(watcher.send(Happening::News(news)))
@@ -87,7 +87,6 @@ pub(crate) fn boot<'a>(
         rules,
         plan,
         underlay,
-        dataplane: Some(dataplane),
         renewal: Renewal::default(),
         _watch: watch,
     }))

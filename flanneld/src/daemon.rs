@@ -1,10 +1,9 @@
 //! The daemon at work: waits for what happens, and keeps lease, peers and host as they should be.
 
 use crate::account::Account;
+use crate::backend::Backend;
 use crate::boot::boot;
 use crate::caller::Caller;
-use crate::dataplane::DataPlane;
-use crate::engine_sink::EngineSink;
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::underlay::Underlay;
@@ -62,12 +61,10 @@ pub(crate) struct Daemon<'a> {
     pub(crate) happenings: Sender<Happening>,
     pub(crate) caller: Caller,
     pub(crate) hold: Hold,
-    pub(crate) sync: Sync<EngineSink>,
+    pub(crate) sync: Sync<Backend>,
     pub(crate) rules: Rules,
     pub(crate) plan: Plan,
     pub(crate) underlay: Underlay,
-    /// None while it cannot be started.
-    pub(crate) dataplane: Option<DataPlane>,
     pub(crate) renewal: Renewal,
     pub(crate) _watch: Watch,
 }
@@ -92,7 +89,6 @@ impl Daemon<'_> {
         let dues = [
             self.hold.due(),
             self.sync.due(),
-            self.dataplane.as_ref().and_then(DataPlane::due),
             self.rules.due(),
             self.underlay.due(),
             self.renewal.due,
@@ -113,9 +109,7 @@ impl Daemon<'_> {
             Ok(Happening::Answered(answer)) => self.hold.answered(answer, now),
             Ok(Happening::HostChanged) => {
                 self.underlay.doubt(now);
-                if let Some(dataplane) = &mut self.dataplane {
-                    dataplane.doubt(now);
-                }
+                self.sync.host_changed(now);
             }
             Ok(Happening::EngineFailed(why)) => {
                 warn!("{why}, as when its device was deleted; starting the engine anew");
@@ -138,9 +132,6 @@ impl Daemon<'_> {
         self.sync.settle(since_boot());
         if let Some(call) = self.hold.tick(since_boot()) {
             self.caller.ask(call);
-        }
-        if let Some(dataplane) = &mut self.dataplane {
-            dataplane.tick(since_boot());
         }
         self.rules.tick(since_boot());
     }
@@ -167,17 +158,15 @@ impl Daemon<'_> {
     fn renew(&mut self) {
         self.account.close();
         self.sync.detach();
-        self.dataplane = None;
-        let started = DataPlane::start(
+        let started = Backend::start(
             &self.plan,
             self.settings,
             self.account,
             self.happenings.clone(),
         );
         match started {
-            Ok((dataplane, sink)) => {
-                self.dataplane = Some(dataplane);
-                self.sync.attach(self.plan.screen(), sink);
+            Ok(backend) => {
+                self.sync.attach(self.plan.screen(), backend);
                 self.renewal.done(since_boot());
             }
             Err(error) => self.renewal.failed(&format!("{error:#}"), since_boot()),

@@ -26,12 +26,8 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Flags that flannel has had, or that have no meaning here yet, with what to do instead. Taking them in silence would promise what is not kept.
-const NOT_HERE: [(&str, &str); 4] = [
-    (
-        "ip-blackhole-route",
-        "add the route by hand: ip route add blackhole <subnet> metric 9999",
-    ),
+/// Flags that flannel has had, with what to do instead. Taking them in silence would promise what is not kept.
+const NOT_HERE: [(&str, &str); 3] = [
     ("charon-executable-path", NO_IPSEC),
     ("charon-viciuri", NO_IPSEC),
     ("subnet-dir", "use --subnet-file"),
@@ -270,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn flags_to_come_are_refused_unless_switched_off() {
-        let refusal = read("-ip-blackhole-route", &[]).unwrap_err().to_string();
+    fn flags_of_the_past_are_refused_unless_empty() {
+        let refusal = read("-subnet-dir=/d", &[]).unwrap_err().to_string();
         assert!(
-            refusal.starts_with("--ip-blackhole-route is not available in this build; "),
+            refusal.starts_with("--subnet-dir is not available in this build; "),
             "{refusal}"
         );
-        assert!(read("", &[("FLANNELD_IP_BLACKHOLE_ROUTE", "true")]).is_err());
-        assert_eq!(flags("-ip-blackhole-route=false", &[]), "");
+        assert!(read("", &[("FLANNELD_SUBNET_DIR", "/d")]).is_err());
+        assert_eq!(flags("-subnet-dir=", &[]), "");
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 mod account;
 mod args;
+mod backend;
 mod boot;
 mod caller;
 mod daemon;
-mod dataplane;
-mod engine_sink;
 mod go_flags;
 mod log;
 mod manager;

@@ -1,22 +1,16 @@
-//! What is settled once the lease is there, and what follows from it for engine, device, files and records.
+//! What is settled once the lease is there, and what follows from it for files and records.
 
-use crate::settings::{EngineOptions, Settings};
-use anyhow::{Result, anyhow};
+use crate::settings::Settings;
 use control::host::external_interface::ExternalInterface;
-use control::host::links::TunnelSetup;
 use control::lease::{Lease, LeaseAttrs, VtepData};
 use control::mac::Mac;
 use control::network::{Backend, NetworkConfig};
 use control::screen::Screen;
 use control::subnet_file::SubnetFile;
-use engine::{EngineConfig, Form};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-/// The device of the first daemon on a host is flannel0.
-const DEVICE: &str = "flannel%d";
-
-/// What is settled before the engine starts.
+/// What is settled before the backend starts.
 pub(crate) struct Plan {
     pub(crate) network: NetworkConfig,
     pub(crate) external: ExternalInterface,
@@ -46,59 +40,6 @@ impl Plan {
             lease,
             mac,
             mtu,
-        }
-    }
-
-    pub(crate) fn engine_config(&self, options: &EngineOptions) -> Result<EngineConfig> {
-        let mtu = u16::try_from(self.mtu).unwrap_or(u16::MAX);
-        if mtu < 576 {
-            return Err(anyhow!(
-                "interface {} carries only {} bytes, too few for a tunnel",
-                self.external.name,
-                self.external.mtu
-            ));
-        }
-        Ok(EngineConfig {
-            tun_name: DEVICE.to_owned(),
-            workers: options.workers,
-            pin: options.pin,
-            io: options.io,
-            forms: vec![self.form()?],
-            bind: self.external.addresses.clone(),
-            mtu,
-            tun_addresses: self
-                .lease
-                .key
-                .subnets()
-                .map(|subnet| subnet.network())
-                .collect(),
-            offloads: options.offloads,
-            spin: options.spin,
-            flow_ports: options.flow_ports,
-        })
-    }
-
-    fn form(&self) -> Result<Form> {
-        match &self.network.backend {
-            Backend::Udp { port } => Ok(Form::Udp { port: *port }),
-            Backend::Vxlan(options) => {
-                let mac = self
-                    .mac
-                    .ok_or_else(|| anyhow!("our lease has no VtepMAC"))?;
-                Ok(Form::Vxlan {
-                    port: options.port,
-                    vni: options.vni,
-                    mac: engine::Mac(mac.0),
-                })
-            }
-        }
-    }
-
-    pub(crate) fn tunnel(&self) -> TunnelSetup {
-        TunnelSetup {
-            mtu: self.mtu,
-            subnets: self.lease.key.subnets().collect(),
-            networks: self.network.networks().collect(),
         }
     }
 
@@ -147,6 +88,7 @@ pub(crate) fn own_attrs(
     let mut attrs = LeaseAttrs {
         public_ip: external.public_ip,
         public_ipv6: external.public_ipv6,
+        backend_type: network.backend.lease_type().to_owned(),
         ..LeaseAttrs::default()
     };
     if let Backend::Vxlan(options) = &network.backend {
@@ -156,7 +98,6 @@ pub(crate) fn own_attrs(
             mac,
         }
         .to_value();
-        attrs.backend_type = "vxlan".to_owned();
         attrs.backend_data = network.ipv4.map(|_| data.clone());
         attrs.backend_v6_data = network.ipv6.map(|_| data);
     }

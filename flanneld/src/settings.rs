@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) interface: Choice,
     pub(crate) rules: Wanted,
     pub(crate) resync: Duration,
+    pub(crate) blackhole: bool,
     pub(crate) probes: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
@@ -84,6 +85,7 @@ impl TryFrom<Args> for Settings {
                 forward: args.iptables_forward_rules,
             },
             resync: resync(&args)?,
+            blackhole: args.ip_blackhole_route,
             probes: (args.healthz_port != 0)
                 .then(|| SocketAddr::new(args.healthz_ip, args.healthz_port)),
             interface: Choice {

@@ -1,68 +1,12 @@
-//! What this daemon makes on the host, over time: set up once, then looked after, as others may undo it.
+//! Firewall rules over time: set up once, then looked after, as others may undo them.
 
 use crate::plan::Plan;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
 use control::clock::since_boot;
-use control::host::Netlink;
 use control::host::firewall::Firewall;
-use control::host::links::TunnelSetup;
-use std::io;
 use std::time::Duration;
-use tracing::{info, warn};
-
-/// Changes come in groups, as when a link goes down and takes its routes along; they are looked at together.
-const SETTLE: Duration = Duration::from_millis(200);
-
-/// The tunnel's device.
-pub(crate) struct Tunnel {
-    netlink: Netlink,
-    setup: TunnelSetup,
-    device: String,
-    due: Option<Duration>,
-}
-
-impl Tunnel {
-    /// Sets the device up.
-    pub(crate) fn start(mut netlink: Netlink, setup: TunnelSetup, device: &str) -> Result<Self> {
-        setup.apply(&mut netlink, device)?;
-        Ok(Self {
-            netlink,
-            setup,
-            device: device.to_owned(),
-            due: None,
-        })
-    }
-
-    /// Something on the host has changed.
-    pub(crate) fn doubt(&mut self, now: Duration) {
-        self.due.get_or_insert(now + SETTLE);
-    }
-
-    /// When [`Tunnel::tick`] has something to do.
-    pub(crate) fn due(&self) -> Option<Duration> {
-        self.due
-    }
-
-    /// Looks after the device if there is a reason to.
-    pub(crate) fn tick(&mut self, now: Duration) {
-        if self.due.is_none_or(|due| now < due) {
-            return;
-        }
-        self.due = None;
-        if let Err(error) = self.restore() {
-            warn!("cannot restore {}: {error}", self.device);
-        }
-    }
-
-    fn restore(&mut self) -> io::Result<()> {
-        if self.setup.stands(&mut self.netlink, &self.device)? {
-            return Ok(());
-        }
-        info!("{} was changed by somebody else; restoring it", self.device);
-        self.setup.apply(&mut self.netlink, &self.device)
-    }
-}
+use tracing::warn;
 
 /// Firewall rules and when to look after them, in time since boot; none where none can be set.
 pub(crate) struct Rules {

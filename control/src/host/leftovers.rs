@@ -1,39 +1,22 @@
-//! Removes what an earlier backend left behind, before it can win over what is set up now: a kernel VXLAN
-//! device keeps our port, and a route for one peer's subnet beats the route for the whole network.
+//! Removes kernel VXLAN devices of an earlier run before they can win over what is set up now: such a device keeps
+//! the port, and its routes to single subnets beat the one for the whole network. Routes of earlier runs that need
+//! no device are taken over by [`PeerRoutes`](crate::backend::peer_routes::PeerRoutes).
 
-use super::netlink::Netlink;
+use super::netlink::{Interface, Netlink};
 use crate::network::{Backend, NetworkConfig};
 use ipnet::IpNet;
 use std::io;
 use tracing::info;
 
-/// Removes flannel's own devices and routes of earlier runs; everything else stays.
-pub fn remove(netlink: &mut Netlink, network: &NetworkConfig) -> io::Result<()> {
-    remove_devices(netlink, network)?;
-    for net in network.networks() {
-        remove_routes(netlink, net)?;
-    }
-    Ok(())
-}
-
-/// Kernel devices by the names flannel gives them.
-fn remove_devices(netlink: &mut Netlink, network: &NetworkConfig) -> io::Result<()> {
-    let port = match &network.backend {
-        Backend::Vxlan(options) => Some(options.port),
-        Backend::Udp { .. } => None,
-    };
+/// Removes flannel's own devices of this network but those named in `kept`; those of other networks stay.
+pub fn remove_devices(
+    netlink: &mut Netlink,
+    network: &NetworkConfig,
+    kept: &[String],
+) -> io::Result<()> {
     for interface in netlink.interfaces()? {
-        let Some((vni, theirs)) = interface.vxlan else {
-            continue;
-        };
-        let named = interface.name == format!("flannel.{vni}")
-            || interface.name == format!("flannel-v6.{vni}");
-        let in_the_way = port == Some(theirs)
-            || interface
-                .addresses
-                .iter()
-                .any(|address| inside(network, address.net));
-        if named && in_the_way {
+        let stays = kept.contains(&interface.name) || !interface.is_flannel_vxlan();
+        if !stays && of_this_network(&interface, network) {
             info!(
                 "removing the kernel device {} of an earlier run",
                 interface.name
@@ -44,20 +27,20 @@ fn remove_devices(netlink: &mut Netlink, network: &NetworkConfig) -> io::Result<
     Ok(())
 }
 
-fn inside(network: &NetworkConfig, net: IpNet) -> bool {
-    network
-        .networks()
-        .any(|network| network.contains(&net.addr()))
-}
-
-/// Routes to single subnets by way of another node. Routes without a gateway belong to container bridges.
-fn remove_routes(netlink: &mut Netlink, net: IpNet) -> io::Result<()> {
-    for (destination, found) in netlink.main_routes(net.addr().is_ipv4())? {
-        let smaller = destination != net && net.contains(&destination);
-        if let (true, Some(gateway)) = (smaller, found.gateway) {
-            info!("removing the route {destination} via {gateway} of an earlier run");
-            netlink.delete_route(destination, found.interface, Some(gateway))?;
-        }
-    }
-    Ok(())
+/// By its addresses; a device that has none is judged by its number.
+fn of_this_network(interface: &Interface, network: &NetworkConfig) -> bool {
+    let inside = |net: IpNet| {
+        network
+            .networks()
+            .any(|network| network.contains(&net.addr()))
+    };
+    let addresses = interface.addresses.iter().map(|address| address.net);
+    let vni = match &network.backend {
+        Backend::Vxlan(options) => Some(options.vni),
+        _ => None,
+    };
+    addresses.clone().any(inside)
+        || interface
+            .vxlan
+            .is_some_and(|device| Some(device.vni) == vni)
 }

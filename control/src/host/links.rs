@@ -2,7 +2,7 @@
 //!
 //! Nothing is undone at exit: the device is not persistent, so with the process everything here vanishes.
 
-use super::netlink::Netlink;
+use super::netlink::{Entry, Netlink};
 use super::sysctl;
 use ipnet::IpNet;
 use std::io;
@@ -38,7 +38,7 @@ impl TunnelSetup {
         }
         for network in &self.networks {
             netlink
-                .set_route(*network, index, None)
+                .put(whole(*network, index))
                 .map_err(failed(format!("route {network} to {device}")))?;
         }
         Ok(())
@@ -61,7 +61,7 @@ impl TunnelSetup {
             let routes = netlink.main_routes(network.addr().is_ipv4())?;
             well &= routes
                 .iter()
-                .any(|(to, by)| to == network && by.interface == found.index);
+                .any(|route| route.entry == whole(*network, found.index));
         }
         Ok(well)
     }
@@ -101,6 +101,16 @@ fn warn_if_refused(outcome: io::Result<()>, consequence: &str) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => warn!("{error}; {consequence}"),
         Ok(()) => {}
+    }
+}
+
+/// The route of a whole network into the tunnel.
+fn whole(network: IpNet, interface: u32) -> Entry {
+    Entry::Route {
+        to: network,
+        gateway: None,
+        interface,
+        onlink: false,
     }
 }
 

@@ -2,10 +2,13 @@
 
 pub mod external_interface;
 pub mod firewall;
+pub mod keeper;
 pub mod leftovers;
 pub mod links;
 pub mod monitor;
 mod netlink;
 mod sysctl;
 
-pub use netlink::{Address, Interface, Netlink, RouteFound};
+pub use netlink::{
+    Address, Change, Entry, FoundRoute, Interface, Netlink, RouteFound, VxlanDevice,
+};

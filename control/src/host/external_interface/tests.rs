@@ -23,6 +23,7 @@ fn interface(index: u32, name: &str, nets: &[&str]) -> Interface {
         name: name.to_owned(),
         mtu: 1500,
         up: true,
+        mac: None,
         vxlan: None,
         addresses: nets.iter().map(address).collect(),
     }

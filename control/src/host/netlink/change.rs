@@ -6,11 +6,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
 use std::io;
-use std::net::IpAddr;
 
 impl Netlink {
     /// Sets an interface's packet size and switches it on.
@@ -51,54 +47,4 @@ impl Netlink {
         )
         .map(drop)
     }
-
-    /// Sends packets for a network out of an interface, or to a gateway there; replaces an older route.
-    pub fn set_route(
-        &mut self,
-        destination: IpNet,
-        interface: u32,
-        gateway: Option<IpAddr>,
-    ) -> io::Result<()> {
-        let route = route(destination, interface, gateway);
-        self.request(
-            RouteNetlinkMessage::NewRoute(route),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
-        .map(drop)
-    }
-
-    /// Removes a route.
-    pub fn delete_route(
-        &mut self,
-        destination: IpNet,
-        interface: u32,
-        gateway: Option<IpAddr>,
-    ) -> io::Result<()> {
-        let mut route = route(destination, interface, gateway);
-        // Whoever made it and however far it reaches.
-        route.header.protocol = RouteProtocol::Unspec;
-        route.header.scope = RouteScope::NoWhere;
-        self.request(RouteNetlinkMessage::DelRoute(route), 0)
-            .map(drop)
-    }
-}
-
-fn route(destination: IpNet, interface: u32, gateway: Option<IpAddr>) -> RouteMessage {
-    let mut route = RouteMessage::default();
-    route.header.address_family = family(destination.addr());
-    route.header.destination_prefix_length = destination.prefix_len();
-    route.header.table = RouteHeader::RT_TABLE_MAIN;
-    route.header.protocol = RouteProtocol::Boot;
-    route.header.scope = RouteScope::Universe;
-    route.header.kind = RouteType::Unicast;
-    route
-        .attributes
-        .push(RouteAttribute::Destination(destination.network().into()));
-    route.attributes.push(RouteAttribute::Oif(interface));
-    if let Some(gateway) = gateway {
-        route
-            .attributes
-            .push(RouteAttribute::Gateway(gateway.into()));
-    }
-    route
 }

@@ -1,11 +1,14 @@
 //! The kernel's routing socket: the only place that knows netlink messages.
 //!
-//! One request at a time, each answered before the next; a few dozen at start and at stop are all there is.
+//! One request at a time, each answered before the next; what comes in thousands goes in batches.
 
+mod batch;
 mod change;
+mod entry;
 mod query;
 
-pub use query::{Address, Interface, RouteFound};
+pub use entry::{Change, Entry};
+pub use query::{Address, FoundRoute, Interface, RouteFound, VxlanDevice};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -53,11 +56,7 @@ impl Netlink {
         flags: u16,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence += 1;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        message.finalize();
+        let message = numbered(message, NLM_F_REQUEST | flags, self.sequence);
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
@@ -107,6 +106,20 @@ impl std::fmt::Debug for Netlink {
             .field("sequence", &self.sequence)
             .finish_non_exhaustive()
     }
+}
+
+/// A message ready to be sent.
+fn numbered(
+    message: RouteNetlinkMessage,
+    flags: u16,
+    sequence: u32,
+) -> NetlinkMessage<RouteNetlinkMessage> {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    message.finalize();
+    message
 }
 
 /// Messages in a datagram start at multiples of four.

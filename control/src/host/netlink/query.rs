@@ -1,6 +1,7 @@
 //! Questions to the kernel.
 
-use super::{Netlink, family};
+use super::{Entry, Netlink, family};
+use crate::mac::Mac;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
@@ -8,10 +9,13 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteType,
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What the kernel gives an IPv6 route that asks for no metric.
+const IPV6_METRIC: u32 = 1024;
 
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,10 +28,31 @@ pub struct Interface {
     pub mtu: u32,
     /// Whether it is switched on.
     pub up: bool,
-    /// Network identifier and port if it is a VXLAN device.
-    pub vxlan: Option<(u32, u16)>,
+    /// Its Ethernet address, if it has one.
+    pub mac: Option<Mac>,
+    /// What it is made of if it is a VXLAN device.
+    pub vxlan: Option<VxlanDevice>,
     /// Its addresses in the kernel's order.
     pub addresses: Vec<Address>,
+}
+
+/// What a kernel VXLAN device is made of, and cannot change later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VxlanDevice {
+    /// Network identifier.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+    /// The interface below.
+    pub link: u32,
+    /// Source address of its datagrams.
+    pub local: Option<IpAddr>,
+    /// Whether it learns addresses from what it receives.
+    pub learning: bool,
+    /// Whether it carries group-based policy bits.
+    pub gbp: bool,
+    /// Whether it does things flannel never asks for.
+    pub odd: bool,
 }
 
 /// An address of an interface.
@@ -52,6 +77,26 @@ pub struct RouteFound {
     pub source: Option<IpAddr>,
     /// Next hop, if the destination is not on the link itself.
     pub gateway: Option<IpAddr>,
+}
+
+impl Interface {
+    /// Whether this is a kernel VXLAN device by the name flannel gives it.
+    pub fn is_flannel_vxlan(&self) -> bool {
+        self.vxlan.is_some_and(|VxlanDevice { vni, .. }| {
+            self.name == format!("flannel.{vni}") || self.name == format!("flannel-v6.{vni}")
+        })
+    }
+}
+
+/// A route of the main table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundRoute {
+    /// Where it leads, in the form it would be put again.
+    pub entry: Entry,
+    /// Whether it was made by hand or by flannel, which leave the same traces: neither kernel nor routing daemon.
+    pub by_hand: bool,
+    /// Whether its metric is the one given to routes without any.
+    pub usual: bool,
 }
 
 impl Netlink {
@@ -85,14 +130,14 @@ impl Netlink {
     /// Interface of the first default route of the main table.
     pub fn default_interface(&mut self, ipv4: bool) -> io::Result<Option<u32>> {
         let routes = self.main_routes(ipv4)?;
-        let default = routes
-            .iter()
-            .find(|(destination, _)| destination.prefix_len() == 0);
-        Ok(default.map(|(_, found)| found.interface))
+        Ok(routes.iter().find_map(|found| match found.entry {
+            Entry::Route { to, interface, .. } if to.prefix_len() == 0 => Some(interface),
+            _ => None,
+        }))
     }
 
-    /// Routes of the main table that lead somewhere, in the kernel's order.
-    pub fn main_routes(&mut self, ipv4: bool) -> io::Result<Vec<(IpNet, RouteFound)>> {
+    /// Routes of the main table that lead somewhere or end here on purpose, in the kernel's order.
+    pub fn main_routes(&mut self, ipv4: bool) -> io::Result<Vec<FoundRoute>> {
         let any: IpAddr = if ipv4 {
             Ipv4Addr::UNSPECIFIED.into()
         } else {
@@ -117,7 +162,9 @@ impl Netlink {
             .push(RouteAttribute::Destination(address.into()));
         let answers = self.request(RouteNetlinkMessage::GetRoute(question), 0)?;
         let found = answers.iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(route) => route_found(route),
+            RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Unicast => {
+                route_found(route)
+            }
             _ => None,
         });
         found.ok_or_else(|| {
@@ -143,6 +190,7 @@ fn interface(answer: RouteNetlinkMessage) -> Option<Interface> {
         match attribute {
             LinkAttribute::IfName(name) => interface.name = name,
             LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+            LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(info) => interface.vxlan = vxlan(&info),
             _ => {}
         }
@@ -150,22 +198,29 @@ fn interface(answer: RouteNetlinkMessage) -> Option<Interface> {
     Some(interface)
 }
 
-fn vxlan(info: &[LinkInfo]) -> Option<(u32, u16)> {
+fn vxlan(info: &[LinkInfo]) -> Option<VxlanDevice> {
     info.contains(&LinkInfo::Kind(InfoKind::Vxlan))
         .then_some(())?;
-    let (mut vni, mut port) = (0, 0);
+    let mut device = VxlanDevice::default();
     let data = info.iter().filter_map(|info| match info {
         LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
         _ => None,
     });
     for attribute in data.flatten() {
         match attribute {
-            InfoVxlan::Id(id) => vni = *id,
-            InfoVxlan::Port(number) => port = *number,
+            InfoVxlan::Id(id) => device.vni = *id,
+            InfoVxlan::Port(number) => device.port = *number,
+            InfoVxlan::Link(index) => device.link = *index,
+            InfoVxlan::Local(address) => device.local = Some((*address).into()),
+            InfoVxlan::Local6(address) => device.local = Some((*address).into()),
+            InfoVxlan::Learning(on) => device.learning = *on,
+            InfoVxlan::Gbp => device.gbp = true,
+            InfoVxlan::Group(_) | InfoVxlan::Group6(_) => device.odd = true,
+            InfoVxlan::L2Miss(on) | InfoVxlan::CollectMetadata(on) => device.odd |= on,
             _ => {}
         }
     }
-    Some((vni, port))
+    Some(device)
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
@@ -190,23 +245,42 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-fn main_route(answer: &RouteNetlinkMessage, any: IpAddr) -> Option<(IpNet, RouteFound)> {
+fn main_route(answer: &RouteNetlinkMessage, any: IpAddr) -> Option<FoundRoute> {
     let RouteNetlinkMessage::NewRoute(route) = answer else {
         return None;
     };
-    let unicast =
-        route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.kind == RouteType::Unicast;
-    unicast.then_some(())?;
-    let given = route
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(destination) => plain(destination),
-            _ => None,
-        });
-    let destination =
-        IpNet::new(given.unwrap_or(any), route.header.destination_prefix_length).ok()?;
-    Some((destination, route_found(route)?))
+    (route.header.table == RouteHeader::RT_TABLE_MAIN).then_some(())?;
+    let (mut to, mut metric) = (any, 0);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(destination) => to = plain(destination)?,
+            RouteAttribute::Priority(number) => metric = *number,
+            _ => {}
+        }
+    }
+    let to = IpNet::new(to, route.header.destination_prefix_length).ok()?;
+    let entry = match route.header.kind {
+        RouteType::Unicast => leading(to, route)?,
+        RouteType::BlackHole => Entry::Blackhole { to, metric },
+        _ => return None,
+    };
+    let usual_metric = if any.is_ipv4() { 0 } else { IPV6_METRIC };
+    Some(FoundRoute {
+        entry,
+        by_hand: route.header.protocol == RouteProtocol::Boot,
+        usual: metric == usual_metric && route.header.tos == 0,
+    })
+}
+
+/// A route that leads somewhere; one over several ways at once is none of ours.
+fn leading(to: IpNet, route: &RouteMessage) -> Option<Entry> {
+    let found = route_found(route)?;
+    Some(Entry::Route {
+        to,
+        gateway: found.gateway,
+        interface: found.interface,
+        onlink: route.header.flags.contains(RouteFlags::Onlink),
+    })
 }
 
 fn route_found(route: &RouteMessage) -> Option<RouteFound> {

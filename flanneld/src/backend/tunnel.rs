@@ -1,0 +1,148 @@
+//! The packet engine as a data plane: its device, and control's peers as its table.
+
+use crate::plan::Plan;
+use crate::settings::EngineOptions;
+use anyhow::{Context, Result, anyhow};
+use control::host::Netlink;
+use control::host::links::TunnelSetup;
+use control::network::Backend;
+use control::sink::{Peer, PeerForm, TableSink};
+use engine::{Engine, EngineConfig, Form, Mac, Route, SubnetTable};
+use ipnet::IpNet;
+use std::io;
+use std::sync::Arc;
+use tracing::info;
+
+/// The device of the first daemon on a host is flannel0.
+const DEVICE: &str = "flannel%d";
+/// Below this, IPv4 hosts need not accept packets whole.
+const MTU_MIN: u16 = 576;
+
+/// A running engine whose device leads into the overlay network.
+pub(super) struct Tunnel {
+    engine: Arc<Engine>,
+    netlink: Netlink,
+    setup: TunnelSetup,
+    /// Every peer uses the backend we do, its port included.
+    backend: Backend,
+    port: u16,
+    /// Largest packet of the interface to peers.
+    underlay_mtu: u32,
+    /// Our own subnets.
+    own: Vec<IpNet>,
+}
+
+impl Tunnel {
+    /// Starts the engine and sets its device up.
+    pub(super) fn start(plan: &Plan, options: &EngineOptions) -> Result<Self> {
+        let form = form(plan)?;
+        let port = form.port();
+        let config = engine_config(plan, options, form)?;
+        let engine = Engine::start(config, SubnetTable::default())?;
+        info!("engine: {}", engine.capabilities());
+        let mut tunnel = Self {
+            engine: Arc::new(engine),
+            netlink: Netlink::open().context("cannot talk to the kernel about interfaces")?,
+            setup: setup(plan),
+            backend: plan.network.backend.clone(),
+            port,
+            underlay_mtu: plan.external.mtu,
+            own: plan.lease.key.subnets().collect(),
+        };
+        tunnel.set_up()?;
+        Ok(tunnel)
+    }
+
+    /// The engine.
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    fn set_up(&mut self) -> io::Result<()> {
+        self.setup.apply(&mut self.netlink, self.engine.tun_name())
+    }
+
+    fn route(&self, peer: &Peer) -> Route {
+        let form = match peer.form {
+            PeerForm::Vxlan(mac) => engine::PeerForm::Vxlan { mac: Mac(mac.0) },
+            PeerForm::Udp | PeerForm::Plain => engine::PeerForm::Udp,
+        };
+        let mtu = self.backend.path_mtu(self.underlay_mtu, peer.endpoint);
+        Route {
+            subnet: peer.subnet,
+            peer: engine::Peer {
+                address: peer.endpoint,
+                port: self.port,
+                form,
+                mtu: u16::try_from(mtu).ok(),
+            },
+        }
+    }
+}
+
+impl TableSink for Tunnel {
+    fn replace(&mut self, peers: &[Peer]) -> io::Result<()> {
+        let routes = peers.iter().map(|peer| self.route(peer));
+        self.engine
+            .publish(SubnetTable::build(self.own.clone(), routes));
+        Ok(())
+    }
+
+    fn restore(&mut self) -> io::Result<bool> {
+        let device = self.engine.tun_name();
+        if self.setup.stands(&mut self.netlink, device)? {
+            return Ok(false);
+        }
+        self.set_up().map(|()| true)
+    }
+}
+
+fn form(plan: &Plan) -> Result<Form> {
+    match &plan.network.backend {
+        Backend::Udp(options) => Ok(Form::Udp { port: options.port }),
+        Backend::Vxlan(options) => {
+            let mac = plan
+                .mac
+                .ok_or_else(|| anyhow!("our lease has no VtepMAC"))?;
+            Ok(Form::Vxlan {
+                port: options.port,
+                vni: options.vni,
+                mac: Mac(mac.0),
+            })
+        }
+        Backend::HostGw | Backend::Alloc => Err(anyhow!("this backend has no tunnel")),
+    }
+}
+
+fn engine_config(plan: &Plan, options: &EngineOptions, form: Form) -> Result<EngineConfig> {
+    let mtu = u16::try_from(plan.mtu).unwrap_or(u16::MAX);
+    if mtu < MTU_MIN {
+        return Err(anyhow!(
+            "interface {} carries only {} bytes, too few for a tunnel",
+            plan.external.name,
+            plan.external.mtu
+        ));
+    }
+    let subnets = plan.lease.key.subnets();
+    Ok(EngineConfig {
+        tun_name: DEVICE.to_owned(),
+        workers: options.workers,
+        pin: options.pin,
+        io: options.io,
+        forms: vec![form],
+        bind: plan.external.addresses.clone(),
+        mtu,
+        tun_addresses: subnets.map(|subnet| subnet.network()).collect(),
+        offloads: options.offloads,
+        spin: options.spin,
+        flow_ports: options.flow_ports,
+    })
+}
+
+fn setup(plan: &Plan) -> TunnelSetup {
+    TunnelSetup {
+        mtu: plan.mtu,
+        subnets: plan.lease.key.subnets().collect(),
+        networks: plan.network.networks().collect(),
+    }
+}
