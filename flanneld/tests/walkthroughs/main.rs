@@ -8,9 +8,12 @@
 )]
 
 mod addresses;
+mod dual_stack;
 mod golden;
 mod secrets;
+mod several;
 mod site;
+mod surprises;
 mod talk;
 mod three_nodes;
 mod udp;

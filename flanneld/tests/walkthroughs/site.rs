@@ -1,7 +1,7 @@
 //! The machines of a guide: nodes on one link with a container each, and a switch that is their way out.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::thread::{panicking, sleep};
 use std::time::{Duration, Instant};
@@ -37,6 +37,21 @@ impl Site {
             gateway: gateway.parse().unwrap(),
             switch,
             _scratch: scratch,
+        }
+    }
+
+    /// Gives the link IPv6 as well: fd77::1 to the first node, and so on.
+    pub(crate) fn add_ipv6(&self) {
+        self.switch
+            .ip("addr add fd77::fe/64 dev br0 nodad")
+            .unwrap();
+        for (number, node) in self.nodes.iter().enumerate() {
+            node.host.set("net/ipv6/conf/all/forwarding", "1").unwrap();
+            let lines = format!(
+                "addr add fd77::{}/64 dev eth0 nodad\nroute add ::/0 via fd77::fe",
+                number + 1
+            );
+            node.host.ip(&lines).unwrap();
         }
     }
 
@@ -151,6 +166,22 @@ impl Node {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
+    /// Fails if the daemon has ended, and tells how often it has logged a text.
+    pub(crate) fn count_log(&mut self, text: &str) -> usize {
+        self.daemon().still_running().unwrap();
+        self.log().matches(text).count()
+    }
+
+    /// Waits until the daemon has ended by itself; its exit code.
+    pub(crate) fn await_end(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.daemon().still_running().is_ok() {
+            assert!(Instant::now() < deadline, "still running:\n{}", self.log());
+            sleep(Duration::from_millis(5));
+        }
+        self.daemon().stop().unwrap().code()
+    }
+
     /// Gives docker0 and the container their addresses as the subnet file says; the container's is the
     /// `number`th. Tells it.
     pub(crate) fn run_container(&self, number: u32) -> Ipv4Addr {
@@ -167,6 +198,18 @@ impl Node {
         let inside = format!(
             "link set eth0 mtu {mtu} up\naddr replace {address}/24 dev eth0\nroute replace default via {bare}"
         );
+        self.container.ip(&inside).unwrap();
+        address
+    }
+
+    /// As `run_container` for IPv6, where the container is always the second of its subnet.
+    pub(crate) fn run_container_ipv6(&self) -> Ipv6Addr {
+        let gateway = self.subnet_value("FLANNEL_IPV6_SUBNET");
+        let bare: Ipv6Addr = gateway.split('/').next().unwrap().parse().unwrap();
+        let address = Ipv6Addr::from_bits(bare.to_bits() + 1);
+        let bridge = format!("addr add {gateway} dev docker0 nodad");
+        self.host.ip(&bridge).unwrap();
+        let inside = format!("addr add {address}/64 dev eth0 nodad\nroute add ::/0 via {bare}");
         self.container.ip(&inside).unwrap();
         address
     }
