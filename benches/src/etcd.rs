@@ -17,9 +17,11 @@
 //!
 //! Every member ends with this value, or with the process that made it, however that ends.
 
+mod gateway;
 mod member;
 mod plan;
 
+pub use gateway::Gateway;
 pub use member::Member;
 pub use plan::{Clients, Plan};
 

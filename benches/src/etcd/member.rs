@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::gateway::Gateway;
 use crate::namespace::Namespace;
 use crate::sys;
 
@@ -77,6 +78,12 @@ impl Member {
     /// Where it listens for clients.
     pub fn address(&self) -> (IpAddr, u16) {
         (self.seat.address, self.seat.ports[0])
+    }
+
+    /// Its JSON gateway; only without TLS.
+    pub fn gateway(&self) -> io::Result<Gateway> {
+        let namespace = self.seat.namespace.as_ref().map(Namespace::share);
+        Ok(Gateway::new(namespace.transpose()?, self.address().into()))
     }
 
     /// Its process id, while it runs.

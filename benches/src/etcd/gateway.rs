@@ -1,0 +1,144 @@
+//! etcd's JSON gateway: calls without a process for each, for many changes or for exact times.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::{Value, json};
+
+use crate::namespace::Namespace;
+
+/// Writes in one transaction; etcd takes no more than 128.
+const TOGETHER: usize = 100;
+
+/// One member, called over HTTP.
+#[derive(Debug)]
+pub struct Gateway {
+    namespace: Option<Namespace>,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    pub(super) fn new(namespace: Option<Namespace>, address: SocketAddr) -> Self {
+        Self { namespace, address }
+    }
+
+    /// Writes a value.
+    pub fn put(&self, key: &str, value: &[u8]) -> io::Result<()> {
+        self.post("kv/put", &pair(key, value)).map(drop)
+    }
+
+    /// Writes many values, some in each transaction.
+    pub fn put_all(&self, pairs: &[(String, Vec<u8>)]) -> io::Result<()> {
+        for some in pairs.chunks(TOGETHER) {
+            let puts: Vec<_> = some
+                .iter()
+                .map(|(key, value)| json!({ "requestPut": pair(key, value) }))
+                .collect();
+            self.post("kv/txn", &json!({ "success": puts }))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a key.
+    pub fn delete(&self, key: &str) -> io::Result<()> {
+        let body = json!({ "key": base64(key.as_bytes()) });
+        self.post("kv/deleterange", &body).map(drop)
+    }
+
+    /// How many calls of one kind, such as `Range`, the member has answered.
+    pub fn calls(&self, kind: &str) -> io::Result<u64> {
+        let all = self.ask("GET /metrics HTTP/1.0\r\n\r\n", &[])?;
+        let method = format!("grpc_method=\"{kind}\"");
+        let counters = all.lines().filter(|line| {
+            line.starts_with("grpc_server_started_total{") && line.contains(&method)
+        });
+        let counts = counters.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(counts.sum::<f64>() as u64)
+    }
+
+    fn post(&self, call: &str, body: &Value) -> io::Result<Value> {
+        let body = body.to_string();
+        let head = format!(
+            "POST /v3/{call} HTTP/1.0\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        Ok(serde_json::from_str(&self.ask(&head, body.as_bytes())?)?)
+    }
+
+    /// One request on a connection of its own; only an answer of success is one.
+    fn ask(&self, head: &str, body: &[u8]) -> io::Result<String> {
+        let connect = || TcpStream::connect(self.address);
+        let mut stream = match &self.namespace {
+            Some(namespace) => namespace.enter(connect)?,
+            None => connect()?,
+        };
+        stream.write_all(&[head.as_bytes(), body].concat())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        if head.split(' ').nth(1) == Some("200") {
+            return Ok(body.to_owned());
+        }
+        Err(io::Error::other(format!("etcd's gateway says {answer}")))
+    }
+}
+
+fn pair(key: &str, value: &[u8]) -> Value {
+    json!({ "key": base64(key.as_bytes()), "value": base64(value) })
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let word = group
+            .iter()
+            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        let word = word << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
+            text.push(if place > group.len() {
+                '='
+            } else {
+                digit.into()
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::Etcd;
+
+    #[test]
+    fn text_in_base64_is_padded() {
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ];
+        for (plain, coded) in vectors {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn what_goes_through_the_gateway_is_found_in_the_store() {
+        let mut etcd = Etcd::start().unwrap();
+        let gateway = etcd.member(0).gateway().unwrap();
+        let pairs: Vec<_> = (0..250)
+            .map(|n| (format!("/n/{n}"), b"\0\xff".to_vec()))
+            .collect();
+        gateway.put_all(&pairs).unwrap();
+        gateway.delete("/n/0").unwrap();
+        gateway.put("/n/1", b"one").unwrap();
+        assert_eq!(etcd.keys("/n/").unwrap().len(), 249);
+        assert_eq!(etcd.get("/n/1").unwrap(), "one");
+        assert_eq!(gateway.calls("Txn").unwrap(), 3);
+    }
+}
