@@ -29,6 +29,7 @@ pub mod hold;
 pub mod host;
 mod json;
 pub mod lease;
+mod leaving;
 pub mod mac;
 pub mod network;
 pub mod pool;

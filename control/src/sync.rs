@@ -1,6 +1,7 @@
 //! Turns what the registry reports into the data plane's table: a snapshot, then events, a snapshot again when in doubt.
 
 use crate::book::LeaseBook;
+use crate::leaving::Leaving;
 use crate::network::NetworkConfig;
 use crate::registry::{BadRecord, News, Snapshot};
 use crate::screen::{Refusal, Screen};
@@ -24,6 +25,7 @@ pub struct Sync<S> {
     started: bool,
     /// When records in doubt are let go, in time since boot.
     doubt_ends: Option<Duration>,
+    leaving: Leaving,
     /// When to look at the host again, in time since boot.
     look_due: Option<Duration>,
     /// How long changes of the host are let come together.
@@ -69,6 +71,7 @@ impl<S: TableSink> Sync<S> {
             stale: false,
             started: false,
             doubt_ends: None,
+            leaving: Leaving::default(),
             look_due: None,
             settling: SETTLE,
             told: Told::default(),
@@ -77,6 +80,9 @@ impl<S: TableSink> Sync<S> {
 
     /// Takes in one report; the table follows at the next [`Sync::settle`], so that a burst costs one table.
     pub fn hear(&mut self, news: News, now: Duration) {
+        let Some(news) = self.leaving.hold_back(news, now) else {
+            return;
+        };
         match &news {
             News::Lost(why) => warn!("registry lost: {why}. Peers stay as they are"),
             News::Regained => info!("registry is back"),
@@ -97,7 +103,8 @@ impl<S: TableSink> Sync<S> {
 
     /// When [`Sync::settle`] has something to do even without news.
     pub fn due(&self) -> Option<Duration> {
-        self.doubt_ends.into_iter().chain(self.look_due).min()
+        let dues = [self.doubt_ends, self.leaving.due(), self.look_due];
+        dues.into_iter().flatten().min()
     }
 
     /// Hands the data plane a new table if anything changed, and lets it look after the host if that did.
@@ -105,6 +112,9 @@ impl<S: TableSink> Sync<S> {
         if self.doubt_ends.is_some_and(|ends| ends <= now) {
             self.doubt_ends = None;
             self.stale |= self.book.forget_doubted();
+        }
+        for key in self.leaving.over(now) {
+            self.stale |= self.book.apply(News::Gone(key));
         }
         if std::mem::take(&mut self.stale) {
             self.publish(now);
@@ -118,6 +128,12 @@ impl<S: TableSink> Sync<S> {
     /// Lets go of the data plane; what the registry tells is remembered for the next.
     pub fn detach(&mut self) {
         self.sink = None;
+    }
+
+    /// Goes on by other rules.
+    pub fn screen(&mut self, screen: Screen) {
+        self.screen = screen;
+        self.stale |= self.started;
     }
 
     /// Goes on with another data plane and by other rules.
