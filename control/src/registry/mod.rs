@@ -95,10 +95,12 @@ impl BadRecord {
     }
 }
 
+/// What others wrote must not look like log lines of ours.
 fn beginning(text: &str) -> String {
     let end = text.floor_char_boundary(TOLD_MAX);
     let dots = if end < text.len() { "..." } else { "" };
-    format!("{}{dots}", &text[..end])
+    let shown = text[..end].replace(char::is_control, "\u{fffd}");
+    shown + dots
 }
 
 /// Why a store did not do what was asked, divided by what the caller does next.

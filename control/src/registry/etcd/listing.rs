@@ -12,8 +12,8 @@ use super::{Store, text};
 use crate::registry::{BadRecord, RegistryError, Snapshot};
 use etcd_client::{Client, Error, GetOptions, GetResponse, KeyValue};
 
-/// Keys asked for at once: all of an ordinary network, in a third of the largest answer taken.
-pub(super) const PAGE: i64 = 10_000;
+/// Keys asked for at once: all of a large network, in half of the largest answer taken.
+pub(super) const PAGE: i64 = 16_000;
 
 /// All keys at one revision.
 #[derive(Default)]

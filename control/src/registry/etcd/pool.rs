@@ -194,9 +194,15 @@ pub(super) fn describe(error: &Error) -> String {
         cause = deeper.source();
     }
     match inner.filter(|inner| *inner != outer) {
-        Some(inner) => format!("{outer}: {inner}"),
-        None => outer,
+        Some(inner) => format!("{outer}: {}", without_link(&inner)),
+        None => without_link(&outer).to_owned(),
     }
+}
+
+/// Libraries add where their own readers find more; operators would look in vain.
+fn without_link(text: &str) -> &str {
+    text.split_once(": https://docs.rs/")
+        .map_or(text, |(text, _)| text)
 }
 
 /// TLS where the URL asks for it; the library refuses TLS options for plain URLs.

@@ -17,16 +17,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Pauses are up to half as long again, or half as short. A server that is back is noticed within the longest.
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+const BACK_OFF_MAX: Duration = Duration::from_millis(600);
 /// A stream that lived this long was a good one: the next break is a new one.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
+/// Different causes told of one outage.
+const CAUSES_MAX: usize = 4;
 const BEGIN_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Watcher {
     inner: Arc<Inner>,
     news: Box<dyn FnMut(News) + Send>,
     config: Option<String>,
-    lost: bool,
+    /// Causes told of the present outage; empty while there is none.
+    told: Vec<String>,
     back_off: Duration,
 }
 
@@ -39,7 +42,7 @@ impl Watcher {
             inner: Arc::clone(&inner),
             news,
             config: None,
-            lost: false,
+            told: Vec::new(),
             back_off: BACK_OFF_MIN,
         };
         let run = move || {
@@ -59,9 +62,7 @@ impl Watcher {
         loop {
             let begun = Instant::now();
             let why = self.follow(&inner.store).await;
-            if !std::mem::replace(&mut self.lost, true) {
-                (self.news)(News::Lost(why));
-            }
+            self.tell_loss(why);
             self.pause(begun.elapsed()).await;
         }
     }
@@ -83,7 +84,8 @@ impl Watcher {
 
     /// Tells of the listing and of every change after it; returns what ended the stream.
     async fn listen(&mut self, store: &Store, all: Listing, mut stream: WatchStream) -> String {
-        if std::mem::take(&mut self.lost) {
+        if !self.told.is_empty() {
+            self.told.clear();
             (self.news)(News::Regained);
         }
         (self.news)(News::Snapshot(all.snapshot));
@@ -115,6 +117,17 @@ impl Watcher {
         };
         let opened = timeout(BEGIN_LIMIT, open).await;
         opened.map_err(|_| "no answer in time".to_owned())?
+    }
+
+    /// What broke the stream is often not what keeps the next one from beginning. Every cause is told once, but
+    /// not without end where causes differ from try to try.
+    fn tell_loss(&mut self, why: String) {
+        // Times and counts in a cause do not make it another.
+        let cause = why.replace(|c: char| c.is_ascii_digit(), "");
+        if self.told.len() < CAUSES_MAX && !self.told.contains(&cause) {
+            self.told.push(cause);
+            (self.news)(News::Lost(why));
+        }
     }
 
     fn tell(&mut self, store: &Store, response: &WatchResponse) {
