@@ -26,10 +26,27 @@ pub struct LeaseAttrs {
     pub backend_type: String,
     /// What the backend needs to know to reach the node over IPv4.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend_data: Option<Value>,
+    pub backend_data: Option<BackendData>,
     /// The same over IPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend_v6_data: Option<Value>,
+    pub backend_v6_data: Option<BackendData>,
+}
+
+/// What a backend says of its node, as JSON text: thousands are kept, and few are ever looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendData(Box<str>);
+
+impl From<&Value> for BackendData {
+    fn from(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
+impl Serialize for BackendData {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: Value = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        value.serialize(serializer)
+    }
 }
 
 /// Backend data of a VXLAN node.
@@ -67,8 +84,8 @@ impl LeaseAttrs {
             public_ip: public_ip.filter(|address: &Ipv4Addr| !address.is_unspecified()),
             public_ipv6: object.parsed("PublicIPv6", "IPv6 address")?,
             backend_type: object.text("BackendType")?.to_owned(),
-            backend_data: object.get("BackendData").cloned(),
-            backend_v6_data: object.get("BackendV6Data").cloned(),
+            backend_data: object.get("BackendData").map(BackendData::from),
+            backend_v6_data: object.get("BackendV6Data").map(BackendData::from),
         })
     }
 
@@ -89,8 +106,8 @@ impl LeaseAttrs {
 
 impl VtepData {
     /// Reads backend data.
-    pub fn parse(value: &Value) -> Result<Self, JsonError> {
-        let object = Object::from_value(value)?;
+    pub fn parse(data: &BackendData) -> Result<Self, JsonError> {
+        let object = Object::parse(&data.0)?;
         let vni = object
             .get("VNI")
             .map(|_| object.number("VNI", 0))
@@ -103,8 +120,9 @@ impl VtepData {
     }
 
     /// The JSON other nodes read.
-    pub fn to_value(self) -> Value {
-        serde_json::json!({ "VNI": self.vni.unwrap_or(1), "VtepMAC": self.mac.to_string() })
+    pub fn to_data(self) -> BackendData {
+        let mac = self.mac.to_string();
+        BackendData::from(&serde_json::json!({ "VNI": self.vni.unwrap_or(1), "VtepMAC": mac }))
     }
 }
 
@@ -199,10 +217,10 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, 1]),
         };
         assert_eq!(
-            data.to_value().to_string(),
+            &*data.to_data().0,
             r#"{"VNI":7,"VtepMAC":"02:00:00:00:00:01"}"#
         );
-        assert_eq!(VtepData::parse(&data.to_value()), Ok(data));
+        assert_eq!(VtepData::parse(&data.to_data()), Ok(data));
     }
 
     #[test]
@@ -214,7 +232,8 @@ mod tests {
             "",
         ] {
             assert!(
-                VtepData::parse(&serde_json::json!({ "VtepMAC": mac })).is_err(),
+                VtepData::parse(&BackendData::from(&serde_json::json!({ "VtepMAC": mac })))
+                    .is_err(),
                 "{mac}"
             );
         }

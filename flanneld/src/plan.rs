@@ -97,7 +97,7 @@ pub(crate) fn own_attrs(
             vni: Some(options.vni),
             mac,
         }
-        .to_value();
+        .to_data();
         attrs.backend_data = network.ipv4.map(|_| data.clone());
         attrs.backend_v6_data = network.ipv6.map(|_| data);
     }
