@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 /// Pause between attempts while the registry does not answer.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(2);
 /// A node that runs twice is told of at most this often; each telling renews the lease, for the other to notice.
 const TWIN_QUIET: Duration = Duration::from_secs(600);
 

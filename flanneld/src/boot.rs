@@ -10,7 +10,7 @@ use crate::settings::{Settings, Store};
 use crate::underlay::Underlay;
 use crate::upkeep::Rules;
 use anyhow::{Context, Result};
-use control::acquire::{AcquireError, Wish, acquire};
+use control::acquire::{Wish, acquire};
 use control::clock::since_boot;
 use control::health::Health;
 use control::hold::{Hold, Terms};
@@ -19,7 +19,7 @@ use control::host::{Netlink, monitor};
 use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
 use control::network::NetworkConfig;
-use control::registry::{EtcdRegistry, FileRegistry, Registry, RegistryError};
+use control::registry::{EtcdRegistry, FileRegistry, Registry};
 use control::subnet_file::previous_subnets;
 use control::sync::Sync;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(crate) fn boot<'a>(
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
     let external = find_interface(&mut netlink, settings, &network)?;
     backend::check(&network, &external)?;
-    let Some(lease) = wait_for_lease(settings, &*registry, &network, &external, happenings)? else {
+    let Some(lease) = wait_for_lease(settings, &*registry, &network, &external, happenings) else {
         return Ok(None);
     };
     info!("lease acquired: {lease}");
@@ -136,7 +136,7 @@ fn wait_for_lease(
     network: &NetworkConfig,
     external: &ExternalInterface,
     happenings: &Receiver<Happening>,
-) -> Result<Option<Lease>> {
+) -> Option<Lease> {
     let fresh_mac = Mac::random_local();
     let attrs = |old: Option<&LeaseAttrs>| own_attrs(network, external, old, fresh_mac);
     let wish = Wish {
@@ -147,19 +147,13 @@ fn wait_for_lease(
     let mut told = String::new();
     loop {
         match acquire(registry, &wish) {
-            Ok(lease) => return Ok(Some(lease)),
-            Err(AcquireError::Registry(error @ RegistryError::Unavailable(_))) => {
-                if pause(
-                    &mut told,
-                    format!("cannot get a lease: {error}"),
-                    happenings,
-                )
-                .is_none()
-                {
-                    return Ok(None);
-                }
-            }
-            Err(error) => return Err(error.into()),
+            Ok(lease) => return Some(lease),
+            // Nothing of this needs a restart to be mended: the store comes back, a subnet is freed.
+            Err(error) => pause(
+                &mut told,
+                format!("cannot get a lease: {error}"),
+                happenings,
+            )?,
         }
     }
 }

@@ -138,6 +138,10 @@ impl Daemon<'_> {
 
     /// Other nodes reach us another way from now on; the subnet stays.
     fn move_to(&mut self, found: ExternalInterface) {
+        if found.same_way(&self.plan.external) {
+            self.plan.external = found;
+            return self.sync.screen(self.plan.screen());
+        }
         info!(
             "the interface to other nodes is now {found}; it was {}",
             self.plan.external

@@ -68,6 +68,16 @@ impl ExternalInterface {
         let ipv4 = self.public_ip.map(IpAddr::V4);
         ipv4.into_iter().chain(self.public_ipv6.map(IpAddr::V6))
     }
+
+    /// Whether nodes are reached as by another one, whatever other addresses come and go beside the ones in use.
+    pub fn same_way(&self, other: &Self) -> bool {
+        let networks = self.networks.clone();
+        *self
+            == Self {
+                networks,
+                ..other.clone()
+            }
+    }
 }
 
 impl fmt::Display for ExternalInterface {
