@@ -1,0 +1,171 @@
+//! The store itself fails: frozen, killed, wiped, compacted, in parts.
+
+use std::time::{Duration, Instant};
+
+use benches::Side;
+
+use super::road::{Cut, cut, heal};
+use super::scene::{BACK, LOST, Scene, Stage, await_until, record};
+use super::table::{assert_none_lost, ms, report};
+
+/// What follows the first table after that.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// How long a frozen store stays so: past every limit of the client; a minute where there is time.
+fn freeze_time() -> Duration {
+    let long = std::env::var_os("FAULTS_LONG").is_some();
+    Duration::from_secs(if long { 60 } else { 10 })
+}
+
+/// Both nodes' records are in the store, as they were.
+fn assert_records(scene: &Scene) {
+    for side in Side::BOTH {
+        let value = scene.etcd.get(&scene.own_record(side)).unwrap();
+        assert!(value.contains(&side.underlay().to_string()), "{value:?}");
+    }
+}
+
+/// A store that holds its connections and says nothing on them.
+pub(crate) fn frozen() {
+    let mut scene = Stage::new("vxlan").up();
+    let probe = scene.probe();
+    let busy = scene.path.carriers_cpu_seconds();
+    let mark = scene.mark(Side::A);
+    scene.etcd.freeze().unwrap();
+    let noticed = scene.await_line(&mark, LOST);
+    std::thread::sleep(freeze_time().saturating_sub(noticed));
+    let busy = scene.path.carriers_cpu_seconds() - busy;
+    let lines = scene.lines_since(&mark, "");
+    let healed = scene.mark(Side::A);
+    scene.etcd.thaw().unwrap();
+    let back = scene.await_line(&healed, BACK);
+    std::thread::sleep(SETTLE);
+    let outcome = probe.stop();
+    report(
+        &format!("etcd frozen for {} s", freeze_time().as_secs()),
+        Some(&outcome),
+        &[
+            ("noticed", ms(noticed)),
+            ("back after heal", ms(back)),
+            ("log lines", lines.to_string()),
+            ("both daemons' processor time", format!("{busy:.2} s")),
+        ],
+    );
+    assert_none_lost(&outcome);
+    scene.assert_told_once(&mark);
+    scene.assert_running();
+    assert_records(&scene);
+}
+
+#[test]
+fn an_etcd_killed_and_started_again_costs_no_packet() {
+    let mut scene = Stage::new("udp").up();
+    let probe = scene.probe();
+    let mark = scene.mark(Side::A);
+    scene.etcd.kill();
+    let noticed = scene.await_line(&mark, LOST);
+    std::thread::sleep(Duration::from_secs(1));
+    scene.etcd.run().unwrap();
+    let healed = scene.mark(Side::A);
+    let back = scene.await_line(&healed, BACK);
+    std::thread::sleep(SETTLE);
+    let outcome = probe.stop();
+    report(
+        "etcd killed, started again",
+        Some(&outcome),
+        &[("noticed", ms(noticed)), ("back after heal", ms(back))],
+    );
+    assert_none_lost(&outcome);
+    scene.assert_told_once(&mark);
+    assert_records(&scene);
+}
+
+#[test]
+fn a_wiped_etcd_has_every_lease_again() {
+    let mut scene = Stage::new("vxlan").up();
+    let before = Side::BOTH.map(|side| scene.etcd.get(&scene.own_record(side)).unwrap());
+    let probe = scene.probe();
+    scene.etcd.wipe().unwrap();
+    let again = scene.await_value(&scene.own_record(Side::A), |value| value == before[0]);
+    let all = again + scene.await_value(&scene.own_record(Side::B), |value| value == before[1]);
+    std::thread::sleep(SETTLE);
+    let outcome = probe.stop();
+    report(
+        "etcd wiped: empty data directory",
+        Some(&outcome),
+        &[("both leases again", ms(all))],
+    );
+    assert_none_lost(&outcome);
+    scene.assert_running();
+}
+
+#[test]
+fn history_compacted_behind_our_back_is_not_missed() {
+    let mut scene = Stage::new("udp").up();
+    let gateway = scene.gateway();
+    let probe = scene.probe();
+    // While the watch stands, it needs no history.
+    scene.etcd.compact().unwrap();
+    let connected = scene.mark(Side::A);
+    write_peer(&gateway, 200);
+    let seen = scene.await_line(&connected, "2 peer subnets");
+    // While it is cut off, what it waits for is removed from history.
+    let mark = scene.mark(Side::A);
+    cut(&scene, Side::A, Cut::Drop);
+    scene.await_line(&mark, LOST);
+    write_peer(&gateway, 201);
+    scene.etcd.compact().unwrap();
+    heal(&scene);
+    let healed = scene.mark(Side::A);
+    let found = scene.await_line(&healed, "3 peer subnets");
+    let outcome = probe.stop();
+    report(
+        "history compacted, also while cut off",
+        Some(&outcome),
+        &[("change seen", ms(seen)), ("after heal", ms(found))],
+    );
+    assert_none_lost(&outcome);
+}
+
+fn write_peer(gateway: &benches::etcd::Gateway, third: u8) {
+    let key = record(&format!("10.5.{third}.0-24"));
+    let value = format!(r#"{{"PublicIP":"192.168.78.{third}","PublicIPv6":null}}"#);
+    gateway.put(&key, value.as_bytes()).unwrap();
+}
+
+#[test]
+fn one_of_three_members_may_die_and_lead() {
+    let mut scene = Stage::new("udp").members(3).up();
+    let probe = scene.probe();
+    // Daemons talk to the first one; wherever the leader is, killing each in turn hits it once.
+    let mut seen = Vec::new();
+    for number in 0..3 {
+        scene.etcd.member(number).kill();
+        let alive = (number + 1) % 3;
+        let gateway = scene.etcd.member(alive).gateway().unwrap();
+        let key = record(&format!("10.5.{}.0-24", 200 + number));
+        await_until(
+            || gateway.put(&key, PEER).is_ok(),
+            || "two of three members elect no leader".to_owned(),
+        );
+        let taken = Instant::now();
+        let line = format!("{} peer subnets", 2 + number);
+        await_until(
+            || scene.log(Side::A).contains(&line),
+            || format!("no {line:?}"),
+        );
+        seen.push(taken.elapsed());
+        scene.etcd.member(number).run().unwrap();
+    }
+    let outcome = probe.stop();
+    let seen: Vec<_> = seen.into_iter().map(ms).collect();
+    report(
+        "each of three members killed in turn, the leader among them",
+        Some(&outcome),
+        &[("change seen after two members took it", seen.join(" / "))],
+    );
+    assert_none_lost(&outcome);
+    assert_records(&scene);
+}
+
+const PEER: &[u8] = br#"{"PublicIP":"192.168.78.200","PublicIPv6":null}"#;
