@@ -175,6 +175,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]
     pub(crate) lease_time: u64,
 
+    /// Who wraps packets in VXLAN on this node: the packet engine, or a device of the kernel's, which stays when the
+    /// daemon ends [default: Datapath of the network config, or else userspace]
+    #[arg(long, value_enum, value_name = "WHO", help_heading = OWN)]
+    pub(crate) vxlan_datapath: Option<VxlanDatapath>,
+
     /// How packets are moved; auto takes what works best on this kernel and says which
     #[arg(long, value_enum, default_value_t = Io::Auto, help_heading = OWN)]
     pub(crate) io: Io,
@@ -207,6 +212,15 @@ pub(crate) struct Args {
     /// Spread the flows of the UDP form over source ports, so that networks can balance them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
     pub(crate) udp_flow_ports: bool,
+}
+
+/// Who wraps packets in VXLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VxlanDatapath {
+    /// The packet engine of this process
+    Userspace,
+    /// A kernel device, as stock flannel makes it
+    Kernel,
 }
 
 /// Ways to move packets.

@@ -5,7 +5,7 @@ use crate::backend::{self, Backend};
 use crate::caller::Caller;
 use crate::daemon::{Daemon, Happening, Renewal};
 use crate::manager;
-use crate::plan::{Plan, own_attrs};
+use crate::plan::{Plan, own_attrs, vtep_mac};
 use crate::settings::{Settings, Store};
 use crate::underlay::Underlay;
 use crate::upkeep::Rules;
@@ -50,7 +50,9 @@ pub(crate) fn boot<'a>(
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
     let external = find_interface(&mut netlink, settings, &network)?;
     backend::check(&network, &external)?;
-    let Some(lease) = wait_for_lease(settings, &*registry, &network, &external, happenings) else {
+    let mac = backend::standing_mac(&mut netlink, &network)?;
+    let lease = wait_for_lease(settings, &*registry, &network, &external, mac, happenings);
+    let Some(lease) = lease else {
         return Ok(None);
     };
     info!("lease acquired: {lease}");
@@ -135,10 +137,14 @@ fn wait_for_lease(
     registry: &dyn Registry,
     network: &NetworkConfig,
     external: &ExternalInterface,
+    standing_mac: Option<Mac>,
     happenings: &Receiver<Happening>,
 ) -> Option<Lease> {
     let fresh_mac = Mac::random_local();
-    let attrs = |old: Option<&LeaseAttrs>| own_attrs(network, external, old, fresh_mac);
+    let attrs = |old: Option<&LeaseAttrs>| {
+        let mac = standing_mac.or_else(|| old.and_then(vtep_mac));
+        own_attrs(network, external, mac.unwrap_or(fresh_mac))
+    };
     let wish = Wish {
         network,
         attrs: &attrs,

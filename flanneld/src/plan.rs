@@ -23,8 +23,8 @@ impl Plan {
     /// The same lease, reached another way.
     pub(crate) fn moved_to(&self, external: ExternalInterface) -> Self {
         let mut lease = self.lease.clone();
-        let fresh_mac = self.mac.unwrap_or_else(Mac::random_local);
-        lease.attrs = own_attrs(&self.network, &external, Some(&self.lease.attrs), fresh_mac);
+        let mac = self.mac.unwrap_or_else(Mac::random_local);
+        lease.attrs = own_attrs(&self.network, &external, mac);
         Self::new(self.network.clone(), external, lease)
     }
 
@@ -78,12 +78,11 @@ impl Plan {
     }
 }
 
-/// What this node writes about itself. Its Ethernet address outlives restarts in its own record, so that peers need not learn another.
+/// What this node writes about itself.
 pub(crate) fn own_attrs(
     network: &NetworkConfig,
     external: &ExternalInterface,
-    old: Option<&LeaseAttrs>,
-    fresh_mac: Mac,
+    mac: Mac,
 ) -> LeaseAttrs {
     let mut attrs = LeaseAttrs {
         public_ip: external.public_ip,
@@ -92,7 +91,6 @@ pub(crate) fn own_attrs(
         ..LeaseAttrs::default()
     };
     if let Backend::Vxlan(options) = &network.backend {
-        let mac = old.and_then(vtep_mac).unwrap_or(fresh_mac);
         let data = VtepData {
             vni: Some(options.vni),
             mac,
@@ -104,7 +102,8 @@ pub(crate) fn own_attrs(
     attrs
 }
 
-fn vtep_mac(attrs: &LeaseAttrs) -> Option<Mac> {
+/// The Ethernet address in a record of ours, which outlives restarts there, so that peers need not learn another.
+pub(crate) fn vtep_mac(attrs: &LeaseAttrs) -> Option<Mac> {
     let data = attrs
         .backend_data
         .as_ref()

@@ -1,8 +1,9 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
-use crate::args::{Args, Io, Offload};
+use crate::args::{Args, Io, Offload, VxlanDatapath};
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
+use control::network::{Backend, Datapath, NetworkConfig};
 use control::registry::EtcdOptions;
 use engine::{IoChoice, Offloads};
 use regex::Regex;
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) rules: Wanted,
     pub(crate) resync: Duration,
     pub(crate) blackhole: bool,
+    pub(crate) vxlan_datapath: Option<Datapath>,
     pub(crate) probes: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
@@ -86,6 +88,7 @@ impl TryFrom<Args> for Settings {
             },
             resync: resync(&args)?,
             blackhole: args.ip_blackhole_route,
+            vxlan_datapath: args.vxlan_datapath.map(datapath),
             probes: (args.healthz_port != 0)
                 .then(|| SocketAddr::new(args.healthz_ip, args.healthz_port)),
             interface: Choice {
@@ -125,6 +128,24 @@ impl TryFrom<&Args> for EngineOptions {
             offloads: offloads(args),
             flow_ports: args.udp_flow_ports,
         })
+    }
+}
+
+impl Settings {
+    /// Who wraps packets in VXLAN on this node: the flag is for one node, and wins over the config for all.
+    pub(crate) fn datapath(&self, network: &NetworkConfig) -> Datapath {
+        let configured = match &network.backend {
+            Backend::Vxlan(options) => options.datapath,
+            _ => None,
+        };
+        self.vxlan_datapath.or(configured).unwrap_or_default()
+    }
+}
+
+fn datapath(typed: VxlanDatapath) -> Datapath {
+    match typed {
+        VxlanDatapath::Kernel => Datapath::Kernel,
+        VxlanDatapath::Userspace => Datapath::Userspace,
     }
 }
 

@@ -14,4 +14,5 @@
 pub mod alloc;
 pub mod direct;
 pub mod host_gw;
+pub mod kernel_vxlan;
 pub mod peer_routes;

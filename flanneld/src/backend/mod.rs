@@ -1,6 +1,7 @@
 //! The data plane: which backend the network config asks for, its start and its end. What each of them does is in a
 //! room of its own: the packet engine's in [`tunnel`], those the kernel carries out in [`control::backend`].
 
+mod kernel;
 mod tunnel;
 
 use crate::account::Account;
@@ -11,10 +12,13 @@ use anyhow::{Context, Result, bail};
 use control::backend::alloc::Alloc;
 use control::backend::direct::{Direct, Plain, Tunnelled};
 use control::backend::host_gw::HostGw;
+use control::backend::kernel_vxlan::KernelVxlan;
 use control::backend::peer_routes::{Ground, PeerRoutes};
 use control::host::external_interface::ExternalInterface;
+use control::host::vxlan::{self, VxlanSetup};
 use control::host::{Netlink, leftovers};
-use control::network::{Backend as Kind, NetworkConfig};
+use control::mac::Mac;
+use control::network::{Backend as Kind, Datapath, NetworkConfig};
 use control::sink::{Peer, TableSink};
 use engine::Engine;
 use std::io;
@@ -41,6 +45,16 @@ pub(crate) fn check(network: &NetworkConfig, external: &ExternalInterface) -> Re
     }
 }
 
+/// The Ethernet address of a kernel device from an earlier run: peers know it, and so it stays ours.
+pub(crate) fn standing_mac(netlink: &mut Netlink, network: &NetworkConfig) -> Result<Option<Mac>> {
+    match &network.backend {
+        Kind::Vxlan(options) => {
+            vxlan::standing_mac(netlink, options.vni).context("cannot read the host's interfaces")
+        }
+        _ => Ok(None),
+    }
+}
+
 impl Backend {
     /// Makes what the backend needs on this host; peers come with the first table.
     pub(crate) fn start(
@@ -61,11 +75,22 @@ impl Backend {
                 .map(|routes| Self::of(Alloc::new(routes)))
                 .context("cannot talk to the kernel about routes"),
             Kind::HostGw => {
-                remove_devices(plan)?;
+                remove_devices(plan, &[])?;
                 Ok(Self::of(HostGw::new(routes()?, &plan.external.name)))
             }
+            Kind::Vxlan(_) if settings.datapath(&plan.network) == Datapath::Kernel => {
+                let devices = kernel::devices(plan)?;
+                remove_devices(plan, &devices)?;
+                let tunnel = KernelVxlan::start(devices)?;
+                Ok(Self::of(Direct::new(
+                    routes()?,
+                    plain(plan),
+                    tunnel,
+                    Tunnelled::Others,
+                )))
+            }
             Kind::Udp(_) | Kind::Vxlan(_) => {
-                remove_devices(plan)?;
+                remove_devices(plan, &[])?;
                 let tunnel = Tunnel::start(plan, &settings.engine)?;
                 account.open(tunnel.engine());
                 report_failures(tunnel.engine(), happenings)?;
@@ -117,8 +142,9 @@ fn plain(plan: &Plan) -> Plain {
     }
 }
 
-fn remove_devices(plan: &Plan) -> Result<()> {
+fn remove_devices(plan: &Plan, but: &[VxlanSetup]) -> Result<()> {
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
-    leftovers::remove_devices(&mut netlink, &plan.network, &[])
+    let kept: Vec<String> = but.iter().map(|device| device.name.clone()).collect();
+    leftovers::remove_devices(&mut netlink, &plan.network, &kept)
         .context("cannot remove devices of earlier runs")
 }

@@ -11,7 +11,7 @@ use engine::{Engine, EngineConfig, Form, Mac, Route, SubnetTable};
 use ipnet::IpNet;
 use std::io;
 use std::sync::Arc;
-use tracing::info;
+use tracing::{info, warn};
 
 /// The device of the first daemon on a host is flannel0.
 const DEVICE: &str = "flannel%d";
@@ -101,6 +101,11 @@ fn form(plan: &Plan) -> Result<Form> {
     match &plan.network.backend {
         Backend::Udp(options) => Ok(Form::Udp { port: options.port }),
         Backend::Vxlan(options) => {
+            if options.gbp || options.learning {
+                warn!(
+                    "GBP and Learning have no effect in user space; they need \"Datapath\": \"kernel\""
+                );
+            }
             let mac = plan
                 .mac
                 .ok_or_else(|| anyhow!("our lease has no VtepMAC"))?;

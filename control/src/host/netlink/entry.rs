@@ -5,7 +5,7 @@ use crate::mac::Mac;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::neighbour::{
-    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -70,6 +70,28 @@ impl Netlink {
     /// Puts one line.
     pub fn put(&mut self, entry: Entry) -> io::Result<()> {
         self.change(&[Change::Put(entry)])?.into_iter().collect()
+    }
+
+    /// Lasting neighbours of all links; what the kernel finds out by itself is left out.
+    pub fn neighbours(&mut self, ipv4: bool) -> io::Result<Vec<Entry>> {
+        let family = if ipv4 {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        self.lasting(family)
+    }
+
+    /// Lasting forwarding lines of all VXLAN devices.
+    pub fn endpoints(&mut self) -> io::Result<Vec<Entry>> {
+        self.lasting(AddressFamily::Bridge)
+    }
+
+    fn lasting(&mut self, family: AddressFamily) -> io::Result<Vec<Entry>> {
+        let mut question = NeighbourMessage::default();
+        question.header.family = family;
+        let answers = self.dump(RouteNetlinkMessage::GetNeighbour(question))?;
+        Ok(answers.iter().filter_map(lasting).collect())
     }
 
     /// Makes all changes in order; one that fails keeps no other from being made.
@@ -148,6 +170,49 @@ fn neighbour(family: AddressFamily, interface: u32, address: IpAddr, mac: Mac) -
         NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
     ];
     line
+}
+
+/// A neighbour's or forwarding line that stays until it is removed.
+fn lasting(answer: &RouteNetlinkMessage) -> Option<Entry> {
+    let RouteNetlinkMessage::NewNeighbour(line) = answer else {
+        return None;
+    };
+    (line.header.state == NeighbourState::Permanent).then_some(())?;
+    let (mut address, mut mac) = (None, None);
+    for attribute in &line.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(found) => address = plain(found),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes[..].try_into().ok().map(Mac),
+            _ => {}
+        }
+    }
+    let (interface, address, mac) = (line.header.ifindex, address?, mac?);
+    Some(match line.header.family {
+        AddressFamily::Bridge => Entry::Endpoint {
+            interface,
+            mac,
+            address,
+        },
+        _ => Entry::Neighbour {
+            interface,
+            address,
+            mac,
+        },
+    })
+}
+
+/// Forwarding lines say nothing of the family of their address but its length.
+fn plain(address: &NeighbourAddress) -> Option<IpAddr> {
+    match address {
+        NeighbourAddress::Inet(address) => Some((*address).into()),
+        NeighbourAddress::Inet6(address) => Some((*address).into()),
+        NeighbourAddress::Other(bytes) => {
+            let four = <[u8; 4]>::try_from(&bytes[..]).map(IpAddr::from);
+            four.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(IpAddr::from))
+                .ok()
+        }
+        _ => None,
+    }
 }
 
 /// As an operator's `ip route add` makes it, and as flannel always has.
