@@ -63,7 +63,6 @@ fn lines(command: &str) -> Vec<String> {
             .split_once(": ")
             .filter(|(number, _)| number.parse::<u32>().is_ok());
         rest.map_or(line, |(_, rest)| rest)
-            .trim()
             .split_whitespace()
             .collect::<Vec<_>>()
             .join(" ")

@@ -28,12 +28,12 @@ fn restarting_every_daemon_in_turn_keeps_each_nodes_subnet_and_its_connections()
     let records = etcd
         .ctl(&["get", "--prefix", "/coreos.com/network/subnets"])
         .unwrap();
-    for number in 0..site.nodes.len() {
+    for (number, file) in files.iter().enumerate() {
         let node = &mut site.nodes[number];
         assert!(node.daemon().stop().unwrap().success());
         node.start(&[&format!("--etcd-endpoints={}", etcd.endpoints())]);
         node.await_ready();
-        assert_eq!(node.subnet_env(), files[number]);
+        assert_eq!(node.subnet_env(), *file);
         for (from, node) in site.nodes.iter().enumerate() {
             let others = containers.iter().enumerate().filter(|(to, _)| *to != from);
             others.for_each(|(_, address)| reaches(&node.container, *address));
