@@ -23,7 +23,9 @@ fn two_nodes(config: &str, flags: &[&str]) -> (Site, Etcd) {
     site.nodes.iter_mut().for_each(Node::await_ready);
     let peer = site.nodes[1].run_container(2);
     site.nodes[0].run_container(2);
-    reaches(&site.nodes[0].container, peer);
+    if !config.contains("alloc") {
+        reaches(&site.nodes[0].container, peer);
+    }
     (site, etcd)
 }
 
@@ -131,6 +133,36 @@ fn vxlan_from_user_space_is_as_stock_but_for_the_device() {
         &[],
     );
     assert_golden(&etcd, &site.nodes[0], include_str!("golden/vxlan.txt"));
+}
+
+#[test]
+fn host_gw_is_as_stock_leaves_it() {
+    let (site, etcd) = two_nodes(
+        r#"{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}"#,
+        &[],
+    );
+    assert_golden(&etcd, &site.nodes[0], include_str!("golden/host-gw.txt"));
+}
+
+#[test]
+fn alloc_is_as_stock_leaves_it() {
+    let (site, etcd) = two_nodes(
+        r#"{"Network":"10.5.0.0/16","Backend":{"Type":"alloc"}}"#,
+        &[],
+    );
+    assert_golden(&etcd, &site.nodes[0], include_str!("golden/alloc.txt"));
+}
+
+/// As with vxlan above, flannel0 and its route stand ready for peers on other links.
+#[test]
+fn direct_routing_is_as_stock_but_for_the_device() {
+    let config = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}"#;
+    let (site, etcd) = two_nodes(config, &[]);
+    assert_golden(
+        &etcd,
+        &site.nodes[0],
+        include_str!("golden/direct-routing.txt"),
+    );
 }
 
 /// One rule is ours: what goes from one overlay address to another keeps its source even if neither is in this

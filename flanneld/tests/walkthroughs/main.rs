@@ -10,6 +10,7 @@
 mod addresses;
 mod dual_stack;
 mod golden;
+mod hand_run;
 mod secrets;
 mod several;
 mod site;

@@ -18,7 +18,7 @@ pub(crate) struct Site {
     pub(crate) nodes: Vec<Node>,
     pub(crate) switch: Namespace,
     pub(crate) gateway: Ipv4Addr,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Site {
@@ -36,8 +36,22 @@ impl Site {
             nodes: nodes.collect(),
             gateway: gateway.parse().unwrap(),
             switch,
-            _scratch: scratch,
+            scratch: scratch,
         }
+    }
+
+    /// One more node, on a link of its own behind the switch, which routes between them.
+    pub(crate) fn add_node_behind_router(&mut self, gateway: &str, address: &str) {
+        let (number, dir) = (self.nodes.len(), self.scratch.path().join(address));
+        let bridge =
+            format!("link add br1 type bridge\naddr add {gateway}/24 dev br1\nlink set br1 up");
+        self.switch.ip(&bridge).unwrap();
+        self.switch.set("net/ipv4/ip_forward", "1").unwrap();
+        let node = Node::join(&self.switch, gateway, number, address, dir);
+        self.switch
+            .ip(&format!("link set port{number} master br1"))
+            .unwrap();
+        self.nodes.push(node);
     }
 
     /// Gives the link IPv6 as well: fd77::1 to the first node, and so on.
@@ -128,6 +142,21 @@ impl Node {
     /// Starts the daemon with these flags.
     pub(crate) fn start(&mut self, words: &[&str]) {
         self.start_with(words, &[]);
+    }
+
+    /// Starts one more daemon beside the first, with a subnet file of its own: the node as that daemon has it.
+    pub(crate) fn start_beside(&self, name: &str, words: &[&str]) -> Self {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let mut beside = Self {
+            host: self.host.share().unwrap(),
+            container: self.container.share().unwrap(),
+            address: self.address,
+            dir,
+            daemon: None,
+        };
+        beside.start(words);
+        beside
     }
 
     /// As `start`, with these variables in the environment, too.
