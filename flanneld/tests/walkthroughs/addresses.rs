@@ -10,7 +10,7 @@ use crate::talk::{reaches, tcp};
 /// A server outside: beyond the nodes' default gateway.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 
-/// Two nodes whose FORWARD chain refuses by default, as docker makes it; docker itself adds no rule.
+/// Two nodes whose FORWARD chain refuses by default, as docker makes it with iptables; docker itself adds no rule.
 fn two_nodes(backend: &str, config: &str, flags: &[&str]) -> (Site, Etcd) {
     let mut site = Site::new("10.4.7.254", &["10.4.7.21", "10.4.7.22"]);
     site.switch
@@ -26,7 +26,9 @@ fn two_nodes(backend: &str, config: &str, flags: &[&str]) -> (Site, Etcd) {
         .iter_mut()
         .zip(["172.7.21.1/24", "172.7.22.1/24"])
     {
-        node.host.run("iptables -P FORWARD DROP").unwrap();
+        if !config.contains("EnableNFTables") {
+            node.host.run("iptables -P FORWARD DROP").unwrap();
+        }
         node.preset("172.7.0.0/16", subnet);
         node.start(&[&[endpoints.as_str()], flags].concat());
         node.await_ready();
@@ -76,4 +78,9 @@ fn with_vxlan_only_traffic_that_leaves_the_network_is_masqueraded() {
 #[test]
 fn with_udp_only_traffic_that_leaves_the_network_is_masqueraded() {
     masquerades_outside_alone("udp", "");
+}
+
+#[test]
+fn with_nftables_only_traffic_that_leaves_the_network_is_masqueraded() {
+    masquerades_outside_alone("vxlan", r#","EnableNFTables":true"#);
 }

@@ -1,7 +1,7 @@
 //! The rules in iptables' language: two chains of our own, each with one jump to it from a chain of the kernel's.
 
 use super::rules::{KUBE_PROXY_MARK, Rule, Side, Verdict, leaving, passing};
-use super::{Overlay, run};
+use super::{Keep, Overlay, run};
 use ipnet::IpNet;
 use std::io;
 
@@ -31,16 +31,21 @@ const PASSING: Chain = Chain {
 const LOCK_LIMIT: &str = "5";
 
 /// Makes the tables hold what is wanted of ours and nothing else of ours.
-pub(super) fn apply(overlay: &Overlay) -> io::Result<()> {
+pub(super) fn apply(overlay: &Overlay, keep: Keep) -> io::Result<()> {
     let tables = Tables::read(overlay.network)?;
-    let leaving = overlay
-        .wanted
-        .masquerade
-        .then(|| LEAVING.lines(&leaving(overlay), overlay.wanted.random_ports));
-    let passing = overlay
-        .wanted
-        .forward
-        .then(|| PASSING.lines(&passing(overlay), false));
+    let wanted = overlay.wanted;
+    let with_others = |chain: &Chain, saved: &str, ours: Vec<String>| match keep {
+        Keep::Ours => ours,
+        Keep::Others => [ours, chain.lines_of_others(saved, overlay)].concat(),
+    };
+    let leaving = wanted.masquerade.then(|| {
+        let lines = LEAVING.lines(&leaving(overlay), wanted.random_ports);
+        with_others(&LEAVING, &tables.nat, lines)
+    });
+    let passing = wanted.forward.then(|| {
+        let lines = PASSING.lines(&passing(overlay), false);
+        with_others(&PASSING, &tables.filter, lines)
+    });
     let batch = LEAVING.batch(&tables.nat, leaving) + &PASSING.batch(&tables.filter, passing);
     tables.write(&batch)
 }
@@ -53,12 +58,12 @@ pub(super) fn remove(overlay: &Overlay) -> io::Result<()> {
 }
 
 /// Our rules as they stand, one to a line.
-pub(super) fn list(family: IpNet) -> io::Result<String> {
-    let tables = Tables::read(family)?;
+pub(super) fn list(overlay: &Overlay) -> io::Result<String> {
+    let tables = Tables::read(overlay.network)?;
     let of = |chain: &Chain, saved: &str| {
         saved
             .lines()
-            .filter(|line| chain.concerns(line))
+            .filter(|line| chain.concerns(line) && !overlay.is_anothers(line))
             .fold(String::new(), |all, line| all + line + "\n")
     };
     Ok(of(&LEAVING, &tables.nat) + &of(&PASSING, &tables.filter))
@@ -103,6 +108,15 @@ impl Chain {
     /// Whether a saved line is a rule of ours.
     fn concerns(&self, line: &str) -> bool {
         line.starts_with("-A ") && line.split_whitespace().any(|word| word == self.name)
+    }
+
+    /// Rules another daemon keeps in the same chain.
+    fn lines_of_others(&self, saved: &str, overlay: &Overlay) -> Vec<String> {
+        let start = format!("-A {} ", self.name);
+        let others = saved
+            .lines()
+            .filter(|line| line.starts_with(&start) && overlay.is_anothers(line));
+        others.map(str::to_owned).collect()
     }
 
     fn jump(&self) -> String {
@@ -262,6 +276,20 @@ COMMIT
             PASSING.new_jump(saved),
             "-I FORWARD 2 -m comment --comment \"flanneld forward\" -j FLANNEL-FWD"
         );
+    }
+
+    #[test]
+    fn rules_of_another_daemon_in_the_same_chain_are_kept_and_no_others() {
+        let others = "-A FLANNEL-FWD -s 10.6.0.0/16 -j ACCEPT";
+        let saved = format!(
+            "*filter\n:FLANNEL-FWD - [0:0]\n-A FORWARD -j FLANNEL-FWD\n\
+             -A FLANNEL-FWD -s 10.5.0.0/16 -j ACCEPT\n{others}\n\
+             -A FLANNEL-FWD -s 10.5.77.0/24 -d 10.5.0.0/16 -j RETURN\n\
+             -A FORWARD -s 10.7.0.0/16 -j ACCEPT\nCOMMIT\n"
+        );
+        assert_eq!(PASSING.lines_of_others(&saved, &overlay()), [others]);
+        let mark = "-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN";
+        assert!(!overlay().is_anothers(mark));
     }
 
     #[test]

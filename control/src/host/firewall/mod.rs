@@ -34,6 +34,26 @@ struct Overlay {
     wanted: Wanted,
 }
 
+/// Whose rules in our chains are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// Ours alone: what stands there at a start may be of an earlier run.
+    Ours,
+    /// Those for other networks, too: what has come since is of another daemon.
+    Others,
+}
+
+impl Overlay {
+    /// Whether a rule speaks of networks, and not of this one.
+    fn is_anothers(&self, rule: &str) -> bool {
+        let word_is = |net: IpNet| rule.split_whitespace().any(|word| word == net.to_string());
+        let speaks_of_networks = rule
+            .split_whitespace()
+            .any(|word| word.parse::<IpNet>().is_ok());
+        speaks_of_networks && !word_is(self.network) && !word_is(self.subnet)
+    }
+}
+
 /// The rules of this daemon.
 #[derive(Debug)]
 pub struct Firewall {
@@ -64,11 +84,15 @@ impl Firewall {
     /// Sets the rules up, whatever stood there before, and removes those of the other flavour.
     pub fn set_up(&mut self) -> io::Result<()> {
         self.remove_other_flavour();
+        self.apply(Keep::Ours)
+    }
+
+    fn apply(&mut self, keep: Keep) -> io::Result<()> {
         for overlay in &self.overlays {
             if self.nftables {
-                nftables::apply(overlay)?
+                nftables::apply(overlay, keep)?
             } else {
-                iptables::apply(overlay)?
+                iptables::apply(overlay, keep)?
             }
         }
         self.standing = self.list()?;
@@ -81,7 +105,7 @@ impl Firewall {
             return Ok(());
         }
         info!("firewall rules were changed; setting them up again");
-        self.set_up()
+        self.apply(Keep::Others)
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -90,10 +114,7 @@ impl Firewall {
         } else {
             iptables::list
         };
-        self.overlays
-            .iter()
-            .map(|overlay| list(overlay.network))
-            .collect()
+        self.overlays.iter().map(list).collect()
     }
 
     /// Rules of a run with the other setting would apply as well. Tools that are not there have left none.

@@ -1,13 +1,17 @@
 //! The rules in nftables' language: one table of our own for each family, replaced whole.
 
 use super::rules::{KUBE_PROXY_MARK, Rule, Side, Verdict, leaving, passing};
-use super::{Overlay, run};
+use super::{Keep, Overlay, run};
 use ipnet::IpNet;
 use std::io;
 
 /// Makes our table hold what is wanted.
-pub(super) fn apply(overlay: &Overlay) -> io::Result<()> {
-    run("nft", &["-f", "-"], &batch(overlay)).map(drop)
+pub(super) fn apply(overlay: &Overlay, keep: Keep) -> io::Result<()> {
+    let others = match keep {
+        Keep::Ours => String::new(),
+        Keep::Others => whole(overlay.network)?,
+    };
+    run("nft", &["-f", "-"], &batch(overlay, &others)).map(drop)
 }
 
 /// Removes our table.
@@ -21,8 +25,15 @@ pub(super) fn remove(family: IpNet) -> io::Result<()> {
     .map(drop)
 }
 
-/// Our table as it stands; empty if it is gone.
-pub(super) fn list(family: IpNet) -> io::Result<String> {
+/// Our rules as they stand; empty if the table is gone.
+pub(super) fn list(overlay: &Overlay) -> io::Result<String> {
+    let table = whole(overlay.network)?;
+    let ours = table.lines().filter(|line| !overlay.is_anothers(line));
+    Ok(ours.fold(String::new(), |all, line| all + line + "\n"))
+}
+
+/// The table as it stands, with what other daemons keep in it.
+fn whole(family: IpNet) -> io::Result<String> {
     let tables = run("nft", &["list", "tables"], "")?;
     let name = table(family);
     if !tables.lines().any(|line| line == format!("table {name}")) {
@@ -41,29 +52,47 @@ fn table(family: IpNet) -> &'static str {
     }
 }
 
-/// Naming the table first makes the deletion succeed; all of it is one step for the kernel.
-fn batch(overlay: &Overlay) -> String {
+/// Naming the table first makes the deletion succeed; all of it is one step for the kernel. Of the table as it
+/// stood, rules of other daemons are kept.
+fn batch(overlay: &Overlay, stood: &str) -> String {
     let name = table(overlay.network);
     let mut text = format!("table {name}\ndelete table {name}\ntable {name} {{\n");
     if overlay.wanted.masquerade {
         text +=
             "  chain postrtg {\n    type nat hook postrouting priority srcnat; policy accept;\n";
         text += &format!("    meta mark & {KUBE_PROXY_MARK} == {KUBE_PROXY_MARK} return\n");
-        text += &lines(&leaving(overlay), overlay);
+        text += &lines(
+            &leaving(overlay),
+            overlay,
+            &of_others(stood, "postrtg", overlay),
+        );
     }
     if overlay.wanted.forward {
         text += "  chain forward {\n    type filter hook forward priority filter; policy accept;\n";
-        text += &lines(&passing(overlay), overlay);
+        text += &lines(
+            &passing(overlay),
+            overlay,
+            &of_others(stood, "forward", overlay),
+        );
     }
     text + "}\n"
 }
 
-fn lines(rules: &[Rule], overlay: &Overlay) -> String {
+/// The rules for other networks in a chain of a table as it stood.
+fn of_others(stood: &str, chain: &str, overlay: &Overlay) -> String {
+    let header = format!("chain {chain} {{");
+    let body = stood.lines().skip_while(|line| line.trim() != header);
+    let body = body.skip(1).take_while(|line| line.trim() != "}");
+    let others = body.filter(|line| overlay.is_anothers(line));
+    others.fold(String::new(), |all, line| all + "    " + line.trim() + "\n")
+}
+
+fn lines(rules: &[Rule], overlay: &Overlay, others: &str) -> String {
     let lines: String = rules
         .iter()
         .map(|rule| format!("   {}\n", line(rule, overlay)))
         .collect();
-    lines + "  }\n"
+    lines + others + "  }\n"
 }
 
 fn line(rule: &Rule, overlay: &Overlay) -> String {
@@ -127,6 +156,16 @@ table ip6 flannel-ipv6 {
   }
 }
 ";
-        assert_eq!(batch(&overlay), text);
+        assert_eq!(batch(&overlay, ""), text);
+        let another = "ip6 daddr fd06::/48 accept";
+        let stood = text.replace("    ip6 saddr fd05::/48 accept", &format!("    {another}"));
+        let with_others = batch(&overlay, &stood);
+        assert_eq!(
+            with_others,
+            text.replace(
+                "accept\n  }\n}",
+                &format!("accept\n    {another}\n  }}\n}}")
+            )
+        );
     }
 }
