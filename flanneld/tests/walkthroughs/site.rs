@@ -36,7 +36,7 @@ impl Site {
             nodes: nodes.collect(),
             gateway: gateway.parse().unwrap(),
             switch,
-            scratch: scratch,
+            scratch,
         }
     }
 
