@@ -73,6 +73,11 @@ impl LeaseBook {
         &self.bad
     }
 
+    /// The records, by subnet.
+    pub fn records(&self) -> impl Iterator<Item = (SubnetKey, &LeaseAttrs)> {
+        self.records.iter().map(|(key, attrs)| (*key, attrs))
+    }
+
     /// How many records are known, our own included.
     pub fn len(&self) -> usize {
         self.records.len()

@@ -1,12 +1,13 @@
-//! Answers probes over HTTP: whether the daemon runs, and whether containers may rely on it.
+//! Answers probes over HTTP: whether the daemon does its work, and whether containers may rely on it.
 //!
 //! Two fixed answers need no web server. Connections are served one after another and briefly, so that nobody
 //! can make the daemon keep many.
 
+use crate::clock::since_boot;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -15,9 +16,19 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Nothing after the first line is of interest.
 const REQUEST_MAX: usize = 1024;
 
-/// The switch between "not ready" and "ready".
+/// Without a sign of life for this long a daemon counts as stuck.
+pub const LIFE: Duration = Duration::from_secs(30);
+
+/// What probes are told.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<AtomicBool>);
+pub struct Health(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    ready: AtomicBool,
+    /// The last sign of life, in milliseconds since boot; zero before the first.
+    alive: AtomicU64,
+}
 
 impl Health {
     /// Answers on an address from now on, "not ready" at first; tells the address in use.
@@ -36,9 +47,20 @@ impl Health {
         Ok(bound)
     }
 
-    /// From now on containers may rely on the daemon.
-    pub fn ready(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Whether containers may rely on the daemon.
+    pub fn set_ready(&self, ready: bool) {
+        self.0.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// A sign of life, at a time since boot.
+    pub fn alive(&self, now: Duration) {
+        let millis = now.as_millis().try_into().unwrap_or(u64::MAX);
+        self.0.alive.store(millis, Ordering::Relaxed);
+    }
+
+    fn lives(&self, now: Duration) -> bool {
+        let last = Duration::from_millis(self.0.alive.load(Ordering::Relaxed));
+        last.is_zero() || now < last + LIFE
     }
 
     fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
@@ -46,7 +68,7 @@ impl Health {
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut request = [0; REQUEST_MAX];
         let length = stream.read(&mut request)?;
-        let (status, text) = self.verdict(path(&request[..length]));
+        let (status, text) = self.verdict(path(&request[..length]), since_boot());
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             text.len()
@@ -54,10 +76,11 @@ impl Health {
         stream.write_all((head + text).as_bytes())
     }
 
-    fn verdict(&self, path: &str) -> (&'static str, &'static str) {
+    fn verdict(&self, path: &str, now: Duration) -> (&'static str, &'static str) {
         match path {
-            "/healthz" => ("200 OK", "flanneld is running"),
-            "/readyz" if self.0.load(Ordering::Relaxed) => ("200 OK", "flanneld is ready"),
+            "/healthz" if self.lives(now) => ("200 OK", "flanneld is running"),
+            "/healthz" => ("503 Service Unavailable", "flanneld is stuck"),
+            "/readyz" if self.0.ready.load(Ordering::Relaxed) => ("200 OK", "flanneld is ready"),
             "/readyz" => ("503 Service Unavailable", "flanneld is not ready yet"),
             _ => ("404 Not Found", "404 page not found\n"),
         }
@@ -109,7 +132,7 @@ mod tests {
             get("/readyz"),
             "HTTP/1.1 503 Service Unavailable flanneld is not ready yet"
         );
-        health.ready();
+        health.set_ready(true);
         assert_eq!(get("/readyz?verbose"), "HTTP/1.1 200 OK flanneld is ready");
         assert!(get("/metrics").starts_with("HTTP/1.1 404"));
         assert!(ask(address, "HEAD /healthz HTTP/1.0\r\n\r\n").contains("200"));
@@ -122,5 +145,23 @@ mod tests {
         let _silent = TcpStream::connect(address).unwrap();
         assert!(ask(address, "\u{0}\u{1}\n").contains("404"));
         assert!(ask(address, "GET /healthz HTTP/1.1\r\n\r\n").contains("200"));
+    }
+
+    #[test]
+    fn a_daemon_without_a_sign_of_life_is_not_healthy() {
+        // Stock's answer is the same whatever has become of it.
+        let health = Health::default();
+        let start = Duration::from_secs(1000);
+        assert!(health.lives(start), "nothing is expected yet");
+        health.alive(start);
+        assert!(
+            health
+                .verdict("/healthz", start + LIFE / 2)
+                .0
+                .contains("200")
+        );
+        assert!(health.verdict("/healthz", start + LIFE).0.contains("503"));
+        health.alive(start + LIFE);
+        assert!(health.verdict("/healthz", start + LIFE).0.contains("200"));
     }
 }

@@ -121,6 +121,11 @@ impl Hold {
         self.state == State::Ours
     }
 
+    /// Whether another node has our subnet.
+    pub fn is_taken(&self) -> bool {
+        self.state == State::Taken
+    }
+
     /// When [`Hold::tick`] has something to do, in time since boot.
     pub fn due(&self) -> Option<Duration> {
         self.due.filter(|_| self.asked.is_none())

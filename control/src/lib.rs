@@ -9,10 +9,10 @@
 //! - [`hold`] keeps it: renewed in time, taken back when lost
 //! - [`sync`] follows the registry: reports are folded into a [`book`], held against a [`screen`], and become
 //!   the table of a [`sink`], which is some data plane this crate knows nothing about
-//!
 //! - [`backend`] has the sinks that need nothing but the kernel: plain routes, and past a tunnel
 //!
-//! [`health`] tells probes how far this has come.
+//! [`in_force`] compares the network config with what the registry says later; [`memory`] is what a run leaves for
+//! the next; [`health`] tells probes how far this has come.
 //!
 //! Nothing here is on a packet's path. Calls may block and log.
 
@@ -27,10 +27,12 @@ pub mod clock;
 pub mod health;
 pub mod hold;
 pub mod host;
+pub mod in_force;
 mod json;
 pub mod lease;
 mod leaving;
 pub mod mac;
+pub mod memory;
 pub mod network;
 pub mod pool;
 mod random;

@@ -144,6 +144,15 @@ impl Backend {
         }
     }
 
+    /// The name in the network config.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Udp(_) => "udp",
+            Self::Alloc => "alloc",
+            other => other.lease_type(),
+        }
+    }
+
     /// The name in leases; the UDP form has none.
     pub fn lease_type(&self) -> &'static str {
         match self {

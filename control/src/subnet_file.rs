@@ -4,7 +4,6 @@ use crate::atomic_file;
 use crate::network::NetworkConfig;
 use crate::subnet_key::SubnetKey;
 use ipnet::IpNet;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -47,17 +46,31 @@ impl SubnetFile<'_> {
 
     /// Writes the file whole, readable by all; a link or another user's file in its place is refused.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            fs::create_dir_all(dir)?;
-        }
-        atomic_file::refuse_foreign(path)?;
-        atomic_file::write(path, self.render().as_bytes(), 0o644)
+        atomic_file::replace(path, self.render().as_bytes(), 0o644)
     }
 }
 
 /// The subnets a file of an earlier run names; `None` where there is none or it makes no sense.
 pub fn previous_subnets(path: &Path) -> Option<SubnetKey> {
-    parse(&fs::read_to_string(path).ok()?)
+    parse(&read_own(path)?)
+}
+
+/// The network a file of an earlier run names for each family.
+pub fn previous_networks(path: &Path) -> Vec<IpNet> {
+    let text = read_own(path).unwrap_or_default();
+    let names = ["FLANNEL_NETWORK", "FLANNEL_IPV6_NETWORK"];
+    let network = |name: &str| {
+        let mut lines = text.lines().rev();
+        lines
+            .find_map(|line| assignment(line, name))
+            .and_then(only_net)
+    };
+    names.into_iter().filter_map(network).collect()
+}
+
+/// A file that may be somebody's trap is as good as none; writing it later says why.
+fn read_own(path: &Path) -> Option<String> {
+    io::read_to_string(atomic_file::open_own(path).ok()?).ok()
 }
 
 fn parse(text: &str) -> Option<SubnetKey> {
@@ -171,6 +184,7 @@ mod tests {
 
     #[test]
     fn the_file_is_readable_by_all_and_a_link_in_its_place_is_refused() {
+        use std::fs;
         use std::os::unix::fs::{MetadataExt, symlink};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flannel/subnet.env");

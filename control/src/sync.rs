@@ -1,8 +1,8 @@
 //! Turns what the registry reports into the data plane's table: a snapshot, then events, a snapshot again when in doubt.
 
 use crate::book::LeaseBook;
+use crate::lease::LeaseAttrs;
 use crate::leaving::Leaving;
-use crate::network::NetworkConfig;
 use crate::registry::{BadRecord, News, Snapshot};
 use crate::screen::{Refusal, Screen};
 use crate::sink::TableSink;
@@ -23,6 +23,8 @@ pub struct Sync<S> {
     stale: bool,
     /// There has been a table.
     started: bool,
+    /// How many routes it had.
+    routes: usize,
     /// When records in doubt are let go, in time since boot.
     doubt_ends: Option<Duration>,
     leaving: Leaving,
@@ -59,6 +61,8 @@ pub struct Tally {
     pub bad: usize,
     /// Records that may not become routes.
     pub refused: usize,
+    /// Routes to other nodes.
+    pub routes: usize,
 }
 
 impl<S: TableSink> Sync<S> {
@@ -70,6 +74,7 @@ impl<S: TableSink> Sync<S> {
             sink: Some(sink),
             stale: false,
             started: false,
+            routes: 0,
             doubt_ends: None,
             leaving: Leaving::default(),
             look_due: None,
@@ -86,7 +91,6 @@ impl<S: TableSink> Sync<S> {
         match &news {
             News::Lost(why) => warn!("registry lost: {why}. Peers stay as they are"),
             News::Regained => info!("registry is back"),
-            News::Config(text) => self.compare_config(text),
             _ => {}
         }
         self.stale |= match news {
@@ -94,6 +98,16 @@ impl<S: TableSink> Sync<S> {
             news => self.book.apply(news),
         };
         self.tell_bad();
+    }
+
+    /// Whether there has been a table.
+    pub fn has_table(&self) -> bool {
+        self.started
+    }
+
+    /// Every record known, our own included.
+    pub fn records(&self) -> impl Iterator<Item = (SubnetKey, &LeaseAttrs)> {
+        self.book.records()
     }
 
     /// Something on the host has changed, perhaps what the data plane rests on.
@@ -107,8 +121,9 @@ impl<S: TableSink> Sync<S> {
         dues.into_iter().flatten().min()
     }
 
-    /// Hands the data plane a new table if anything changed, and lets it look after the host if that did.
-    pub fn settle(&mut self, now: Duration) {
+    /// Hands the data plane a new table if anything changed, and lets it look after the host if that did. Tells
+    /// whether there is a new table.
+    pub fn settle(&mut self, now: Duration) -> bool {
         if self.doubt_ends.is_some_and(|ends| ends <= now) {
             self.doubt_ends = None;
             self.stale |= self.book.forget_doubted();
@@ -116,13 +131,15 @@ impl<S: TableSink> Sync<S> {
         for key in self.leaving.over(now) {
             self.stale |= self.book.apply(News::Gone(key));
         }
-        if std::mem::take(&mut self.stale) {
+        let renewed = std::mem::take(&mut self.stale);
+        if renewed {
             self.publish(now);
         }
         if self.look_due.is_some_and(|due| due <= now) {
             self.look_due = None;
             self.look(now);
         }
+        renewed
     }
 
     /// Lets go of the data plane; what the registry tells is remembered for the next.
@@ -152,6 +169,7 @@ impl<S: TableSink> Sync<S> {
         info!("{} peer subnets", peers.routes.len());
         self.started = true;
         self.told.refused = peers.refused;
+        self.routes = peers.routes.len();
         let outcome = self.sink.as_mut().map(|sink| sink.replace(&peers.routes));
         self.note(outcome.and_then(Result::err), now);
     }
@@ -206,6 +224,7 @@ impl<S: TableSink> Sync<S> {
             records: self.book.len(),
             bad: self.book.bad().len(),
             refused: self.told.refused.len(),
+            routes: self.routes,
         }
     }
 
@@ -218,24 +237,13 @@ impl<S: TableSink> Sync<S> {
         }
         self.told.bad.clone_from(self.book.bad());
     }
-
-    fn compare_config(&self, text: &str) {
-        match NetworkConfig::parse(text) {
-            Ok(network) if network == self.screen.network => {}
-            Ok(_) => warn!(
-                "the network config has changed; it takes effect when this daemon is restarted"
-            ),
-            Err(error) => warn!(
-                "the network config was changed and cannot be used: {error}. Running on with the old one"
-            ),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lease::{Lease, LeaseAttrs, Revision};
+    use crate::network::NetworkConfig;
     use crate::sink::Peer;
     use std::cell::RefCell;
     use std::rc::Rc;
@@ -329,7 +337,8 @@ mod tests {
             Tally {
                 records: 2,
                 bad: 1,
-                refused: 2
+                refused: 2,
+                routes: 0
             }
         );
         assert_eq!(*tables.0.borrow(), [0]);

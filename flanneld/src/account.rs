@@ -26,6 +26,11 @@ impl Account {
         self.books().running = Arc::downgrade(engine);
     }
 
+    /// The engine at work, if there is one.
+    pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
+        self.books().running.upgrade()
+    }
+
     /// The running engine is about to end; others may follow.
     pub(crate) fn close(&self) {
         let mut books = self.books();

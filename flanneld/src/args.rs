@@ -16,6 +16,9 @@ by a packet engine in this process.";
 const EXAMPLES: &str = "Every flag can be given as FLANNELD_ and its name in capitals in the environment, with _ for -.
 One dash is as good as two.
 
+Exit codes: 0 asked to end by SIGTERM, SIGINT or SIGQUIT; 1 cannot start; 2 flags that make no sense;
+128 and the signal's number when a second signal came first. Rules and files stay for containers that run on.
+
 Example with etcd, on each host:
   etcdctl put /coreos.com/network/config '{\"Network\":\"10.5.0.0/16\",\"Backend\":{\"Type\":\"vxlan\"}}'
   flanneld --etcd-endpoints=http://10.0.0.1:2379 --iface=eth0
@@ -170,6 +173,11 @@ pub(crate) struct Args {
     /// Where leases are kept: in etcd, or in a directory that all nodes share
     #[arg(long, value_name = "etcd|file:DIR", default_value = "etcd", help_heading = OWN)]
     pub(crate) store: String,
+
+    /// What this node knows of config, lease and peers, for a start while the store does not answer; none
+    /// to remember nothing [default: the subnet file's name and .state]
+    #[arg(long, value_name = "FILE", help_heading = OWN)]
+    pub(crate) state_file: Option<PathBuf>,
 
     /// How long a lease lasts unless renewed
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]

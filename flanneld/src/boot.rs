@@ -1,97 +1,214 @@
 //! From nothing to a daemon at work: everything in the order it depends on each other.
 
-use crate::account::Account;
 use crate::backend::{self, Backend};
 use crate::caller::Caller;
-use crate::daemon::{Daemon, Happening, Renewal};
-use crate::manager;
+use crate::daemon::{Contact, Daemon, Desk, Happening};
 use crate::plan::{Plan, own_attrs, vtep_mac};
+use crate::recall::Recall;
+use crate::renewal::Renewal;
+use crate::scribe::Scribe;
 use crate::settings::{Settings, Store};
 use crate::underlay::Underlay;
 use crate::upkeep::Rules;
+use crate::vitals::Vitals;
+use crate::{manager, recall};
 use anyhow::{Context, Result};
 use control::acquire::{Wish, acquire};
 use control::clock::since_boot;
-use control::health::Health;
 use control::hold::{Hold, Terms};
+use control::host::Netlink;
 use control::host::external_interface::{self, ExternalInterface, Families};
-use control::host::{Netlink, monitor};
+use control::in_force::InForce;
 use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
+use control::memory::Memory;
 use control::network::NetworkConfig;
-use control::registry::{EtcdRegistry, FileRegistry, Registry};
+use control::registry::{EtcdRegistry, FileRegistry, News, Registry, Snapshot, Watch};
 use control::subnet_file::previous_subnets;
 use control::sync::Sync;
+use engine::StartError;
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// Pause between attempts while something outside is missing at start.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Attempts at a port that somebody still has, and the pause between them.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a daemon begins with.
+struct Beginning {
+    network: NetworkConfig,
+    config: String,
+    external: ExternalInterface,
+    lease: Lease,
+    /// What an earlier run knew of others; none if the registry itself was asked.
+    peers: Option<Snapshot>,
+}
+
 /// Starts everything; `None` when asked to stop meanwhile.
 pub(crate) fn boot<'a>(
-    settings: &'a Settings,
-    account: &'a Account,
-    sender: Sender<Happening>,
-    happenings: &Receiver<Happening>,
+    desk: &'a Desk<'a>,
+    recall: Recall,
+    inbox: &Receiver<Happening>,
 ) -> Result<Option<Daemon<'a>>> {
-    let health = Health::default();
-    if let Some(address) = settings.probes {
-        health
-            .serve(address)
-            .with_context(|| format!("cannot answer probes on {address}"))?;
-    }
-    let registry = open_registry(settings)?;
-    let Some(network) = wait_for_network(&*registry, happenings) else {
-        return Ok(None);
-    };
+    let registry = open_registry(desk.settings)?;
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
-    let external = find_interface(&mut netlink, settings, &network)?;
-    backend::check(&network, &external)?;
-    let mac = backend::standing_mac(&mut netlink, &network)?;
-    let lease = wait_for_lease(settings, &*registry, &network, &external, mac, happenings);
-    let Some(lease) = lease else {
+    let Some(beginning) = begin(desk, recall, &registry, &mut netlink, inbox)? else {
         return Ok(None);
     };
-    info!("lease acquired: {lease}");
-    let plan = Plan::new(network, external, lease);
+    info!("lease acquired: {}", beginning.lease);
+    set_up(desk, registry, netlink, beginning).map(Some)
+}
 
-    let backend = Backend::start(&plan, settings, account, sender.clone())?;
-    report_changes(sender.clone())?;
+/// From the registry, or from memory where there is one and the registry does not answer soon.
+fn begin(
+    desk: &Desk<'_>,
+    recall: Recall,
+    registry: &Arc<dyn Registry>,
+    netlink: &mut Netlink,
+    inbox: &Receiver<Happening>,
+) -> Result<Option<Beginning>> {
+    if let Some(memory) = recall::memory(desk, recall)
+        && let Err(why) = recall::answers_soon(registry)
+        && let Some(beginning) = from_memory(desk, memory, &why, netlink)?
+    {
+        return Ok(Some(beginning));
+    }
+    from_registry(desk, &**registry, netlink, inbox)
+}
+
+fn from_memory(
+    desk: &Desk<'_>,
+    memory: (Memory, Duration),
+    why: &str,
+    netlink: &mut Netlink,
+) -> Result<Option<Beginning>> {
+    let Some(recalled) = recall::usable(memory) else {
+        return Ok(None);
+    };
+    let external = find_interface(netlink, desk.settings, &recalled.network)?;
+    let mac = backend::standing_mac(netlink, &recalled.network)?;
+    Ok(recalled
+        .held_at(&external, mac, why)
+        .map(|lease| Beginning {
+            external,
+            lease,
+            peers: Some(recalled.memory.snapshot()),
+            network: recalled.network,
+            config: recalled.config,
+        }))
+}
+
+fn from_registry(
+    desk: &Desk<'_>,
+    registry: &dyn Registry,
+    netlink: &mut Netlink,
+    inbox: &Receiver<Happening>,
+) -> Result<Option<Beginning>> {
+    let Some((network, config)) = wait_for_network(desk, registry, inbox) else {
+        return Ok(None);
+    };
+    let external = find_interface(netlink, desk.settings, &network)?;
+    backend::check(&network, &external)?;
+    let mac = backend::standing_mac(netlink, &network)?;
+    let lease = wait_for_lease(desk, registry, &network, &external, mac, inbox);
+    Ok(lease.map(|lease| Beginning {
+        network,
+        config,
+        external,
+        lease,
+        peers: None,
+    }))
+}
+
+/// Sets the host up and begins to follow the registry.
+fn set_up<'a>(
+    desk: &'a Desk<'a>,
+    registry: Arc<dyn Registry>,
+    netlink: Netlink,
+    beginning: Beginning,
+) -> Result<Daemon<'a>> {
+    let Beginning {
+        network,
+        config,
+        external,
+        lease,
+        peers,
+    } = beginning;
+    let (settings, happenings) = (desk.settings, &desk.happenings);
+    let plan = Plan::new(network.clone(), external, lease);
+    let backend = start_backend(desk, &plan)?;
+    let remembered = peers.is_some();
+    let mut sync = Sync::new(plan.screen(), backend);
+    if let Some(peers) = peers {
+        sync.hear(News::Snapshot(peers), since_boot());
+        sync.settle(since_boot());
+    }
     let rules = Rules::start(&plan, settings)?;
-    let written = plan.write_subnet_file(settings);
+    let subnet_told = plan.write_subnet_file(settings);
+    let daemon = Daemon {
+        desk,
+        hold: hold(&*registry, &plan, settings, remembered),
+        sync,
+        rules,
+        config: InForce::new(config, network.clone()),
+        config_remembered: remembered,
+        contact: match remembered {
+            true => Contact::Never,
+            false => Contact::There,
+        },
+        subnet_told,
+        underlay: Underlay::watch(netlink, settings.interface.clone(), families(&network)),
+        renewal: Renewal::default(),
+        scribe: Scribe::new(settings.state_file.clone()),
+        vitals: Vitals::new(desk.health.clone()),
+        _watch: follow(&*registry, happenings.clone())?,
+        caller: Caller::start(registry, happenings.clone()).context("cannot start a thread")?,
+        plan,
+    };
+    manager::ready();
+    Ok(daemon)
+}
 
-    let sync = Sync::new(plan.screen(), backend);
-    let watcher = sender.clone();
-    let watch = registry.watch(Box::new(move |news| {
-        drop(watcher.send(Happening::News(news)))
-    }))?;
+/// The kernel lets go of the sockets of a daemon that was killed a moment after it is gone.
+fn start_backend(desk: &Desk<'_>, plan: &Plan) -> Result<Backend> {
+    let mut tries = 0;
+    loop {
+        let happenings = desk.happenings.clone();
+        match Backend::start(plan, desk.settings, &desk.account, happenings) {
+            Err(error) if tries < BUSY_TRIES && is_in_use(&error) => thread::sleep(BUSY_PAUSE),
+            outcome => return outcome,
+        }
+        tries += 1;
+    }
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    let in_use = |cause: &io::Error| cause.kind() == io::ErrorKind::AddrInUse;
+    matches!(error.downcast_ref(), Some(StartError::Bind { cause, .. }) if in_use(cause))
+}
+
+fn hold(registry: &dyn Registry, plan: &Plan, settings: &Settings, remembered: bool) -> Hold {
     let terms = Terms {
         lease_time: registry.lease_time(),
         margin: settings.margin,
     };
-    let hold = Hold::new(plan.lease.clone(), terms, since_boot());
-    let caller = Caller::start(registry, sender.clone()).context("cannot start a thread")?;
-    let underlay = Underlay::watch(netlink, settings.interface.clone(), families(&plan.network));
-    if written {
-        health.ready();
+    match remembered {
+        true => Hold::remembered(plan.lease.clone(), terms),
+        false => Hold::new(plan.lease.clone(), terms, since_boot()),
     }
-    manager::ready();
-    Ok(Some(Daemon {
-        settings,
-        account,
-        happenings: sender,
-        caller,
-        hold,
-        sync,
-        rules,
-        plan,
-        underlay,
-        renewal: Renewal::default(),
-        _watch: watch,
-    }))
+}
+
+/// Turns what the registry reports into happenings.
+fn follow(registry: &dyn Registry, sender: Sender<Happening>) -> Result<Watch> {
+    let tell = move |news| drop(sender.send(Happening::News(news)));
+    Ok(registry.watch(Box::new(tell))?)
 }
 
 fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
@@ -115,30 +232,32 @@ fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
     })
 }
 
-/// Waits for a network config that can be used; each fault is told once.
+/// Waits for a network config that can be used, and gives its text as well; each fault is told once.
 fn wait_for_network(
+    desk: &Desk<'_>,
     registry: &dyn Registry,
-    happenings: &Receiver<Happening>,
-) -> Option<NetworkConfig> {
+    inbox: &Receiver<Happening>,
+) -> Option<(NetworkConfig, String)> {
     let mut told = String::new();
     loop {
-        let fault = match registry.config().map(|text| NetworkConfig::parse(&text)) {
-            Ok(Ok(network)) => return Some(network),
+        let read = registry.config();
+        let fault = match read.map(|text| NetworkConfig::parse(&text).map(|read| (read, text))) {
+            Ok(Ok(found)) => return Some(found),
             Ok(Err(error)) => format!("the network config cannot be used: {error}"),
             Err(error) => format!("Couldn't fetch network config: {error}"),
         };
-        pause(&mut told, fault, happenings)?;
+        pause(desk, &mut told, fault, inbox)?;
     }
 }
 
 /// Waits for the registry to give a lease; `None` when asked to stop.
 fn wait_for_lease(
-    settings: &Settings,
+    desk: &Desk<'_>,
     registry: &dyn Registry,
     network: &NetworkConfig,
     external: &ExternalInterface,
     standing_mac: Option<Mac>,
-    happenings: &Receiver<Happening>,
+    inbox: &Receiver<Happening>,
 ) -> Option<Lease> {
     let fresh_mac = Mac::random_local();
     let attrs = |old: Option<&LeaseAttrs>| {
@@ -148,7 +267,7 @@ fn wait_for_lease(
     let wish = Wish {
         network,
         attrs: &attrs,
-        previous: previous_subnets(&settings.subnet_file),
+        previous: previous_subnets(&desk.settings.subnet_file),
     };
     let mut told = String::new();
     loop {
@@ -156,31 +275,39 @@ fn wait_for_lease(
             Ok(lease) => return Some(lease),
             // Nothing of this needs a restart to be mended: the store comes back, a subnet is freed.
             Err(error) => pause(
+                desk,
                 &mut told,
                 format!("cannot get a lease: {error}"),
-                happenings,
+                inbox,
             )?,
         }
     }
 }
 
 /// Tells a fault unless it was the last one told, and waits a little; `None` when asked to stop.
-fn pause(told: &mut String, fault: String, happenings: &Receiver<Happening>) -> Option<()> {
+fn pause(
+    desk: &Desk<'_>,
+    told: &mut String,
+    fault: String,
+    inbox: &Receiver<Happening>,
+) -> Option<()> {
     if *told != fault {
         warn!("{fault}. Waiting");
+        manager::status(&fault);
         *told = fault;
     }
-    matches!(
-        happenings.recv_timeout(RETRY),
-        Err(RecvTimeoutError::Timeout)
-    )
-    .then_some(())
-}
-
-/// Turns changes of the host into happenings.
-fn report_changes(sender: Sender<Happening>) -> Result<()> {
-    let report = move || drop(sender.send(Happening::HostChanged));
-    monitor::watch(report).context("cannot watch the host's interfaces")
+    // Waiting is doing one's work.
+    desk.health.alive(since_boot());
+    manager::alive();
+    let end = Instant::now() + RETRY;
+    loop {
+        match inbox.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) => return Some(()),
+            Ok(Happening::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            // Of a daemon that is no more, or of a host not set up yet.
+            Ok(_) => {}
+        }
+    }
 }
 
 /// Finds the interface to the other nodes and says which one it is.

@@ -5,14 +5,22 @@ use crate::backend::Backend;
 use crate::boot::boot;
 use crate::caller::Caller;
 use crate::plan::Plan;
+use crate::recall::Recall;
+use crate::renewal::Renewal;
+use crate::scribe::Scribe;
 use crate::settings::Settings;
 use crate::underlay::Underlay;
 use crate::upkeep::Rules;
+use crate::vitals::Vitals;
 use crate::{manager, signals};
 use anyhow::{Context, Result};
 use control::clock::since_boot;
+use control::health::Health;
 use control::hold::{Answer, Hold};
 use control::host::external_interface::ExternalInterface;
+use control::host::monitor;
+use control::in_force::InForce;
+use control::memory::Memory;
 use control::registry::{News, Watch};
 use control::sync::Sync;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -39,48 +47,110 @@ const LOOK_UP: Duration = Duration::from_secs(60);
 /// Reports taken in before the table is renewed: a burst costs few tables, and none waits long.
 const BURST: usize = 1000;
 
+/// What outlasts every start.
+pub(crate) struct Desk<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) account: Account,
+    pub(crate) health: Health,
+    pub(crate) happenings: Sender<Happening>,
+}
+
 /// Runs until asked to stop.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
-    let (sender, happenings) = channel();
-    let account = Account::default();
-    signals::listen(sender.clone(), account.clone()).context("cannot listen for signals")?;
-    let mut daemon = boot(settings, &account, sender, &happenings)?;
-    if let Some(daemon) = &mut daemon {
-        daemon.follow(&happenings);
+    let (happenings, inbox) = channel();
+    let desk = Desk {
+        settings,
+        account: Account::default(),
+        health: Health::default(),
+        happenings,
+    };
+    desk.listen()?;
+    let mut recall = Recall::Allowed;
+    while let Some(mut daemon) = boot(&desk, recall, &inbox)? {
+        if daemon.follow(&inbox) == End::Asked {
+            // First the account, then the slow part: devices go away with the daemon.
+            desk.say_goodbye();
+            return Ok(());
+        }
+        desk.account.close();
+        recall = Recall::Outdated;
     }
-    manager::stopping();
-    // First the account, then the slow part: devices go away with the last of what is dropped.
-    account.tell();
+    desk.say_goodbye();
     Ok(())
+}
+
+impl Desk<'_> {
+    /// Takes calls from outside: signals, changes of the host, probes.
+    fn listen(&self) -> Result<()> {
+        signals::listen(self.happenings.clone(), self.account.clone())
+            .context("cannot listen for signals")?;
+        let sender = self.happenings.clone();
+        let report = move || drop(sender.send(Happening::HostChanged));
+        monitor::watch(report).context("cannot watch the host's interfaces")?;
+        if let Some(address) = self.settings.probes {
+            self.health
+                .serve(address)
+                .with_context(|| format!("cannot answer probes on {address}"))?;
+        }
+        Ok(())
+    }
+
+    fn say_goodbye(&self) {
+        manager::stopping();
+        self.account.tell();
+    }
+}
+
+/// Why a daemon's work ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Somebody wants it gone.
+    Asked,
+    /// It was started from memory, and its config is not that of the network any more.
+    Outdated,
+}
+
+/// Whether the store is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// It has not been heard of since the start from memory.
+    Never,
+    There,
+    Lost,
 }
 
 /// A daemon at work. Fields end in this order.
 pub(crate) struct Daemon<'a> {
-    pub(crate) settings: &'a Settings,
-    pub(crate) account: &'a Account,
-    pub(crate) happenings: Sender<Happening>,
+    pub(crate) desk: &'a Desk<'a>,
     pub(crate) caller: Caller,
     pub(crate) hold: Hold,
     pub(crate) sync: Sync<Backend>,
     pub(crate) rules: Rules,
     pub(crate) plan: Plan,
+    pub(crate) config: InForce,
+    /// Whether the config in force is remembered, and the registry has not told one yet.
+    pub(crate) config_remembered: bool,
+    pub(crate) contact: Contact,
+    /// Whether containers know their subnet.
+    pub(crate) subnet_told: bool,
     pub(crate) underlay: Underlay,
     pub(crate) renewal: Renewal,
+    pub(crate) scribe: Scribe,
+    pub(crate) vitals: Vitals,
     pub(crate) _watch: Watch,
 }
 
 impl Daemon<'_> {
     /// Does what happenings ask for until one of them is the end.
-    fn follow(&mut self, happenings: &Receiver<Happening>) {
+    fn follow(&mut self, inbox: &Receiver<Happening>) -> End {
         loop {
-            let first = happenings.recv_timeout(self.patience());
-            let more = happenings.try_iter().take(BURST).map(Ok);
-            let mut all = std::iter::once(first).chain(more);
-            if !all.all(|happening| self.take(happening)) {
-                break;
-            }
-            drop(all);
             self.tick();
+            let first = inbox.recv_timeout(self.patience());
+            let more = inbox.try_iter().take(BURST).map(Ok);
+            let mut all = std::iter::once(first).chain(more);
+            if let Some(end) = all.find_map(|happening| self.take(happening)) {
+                return end;
+            }
         }
     }
 
@@ -91,21 +161,20 @@ impl Daemon<'_> {
             self.sync.due(),
             self.rules.due(),
             self.underlay.due(),
-            self.renewal.due,
+            self.renewal.due(),
+            self.scribe.due(),
+            Some(self.vitals.due()),
         ];
         let due = dues.into_iter().flatten().min();
         let wait = due.map(|due| due.saturating_sub(since_boot()));
         wait.unwrap_or(LOOK_UP).min(LOOK_UP)
     }
 
-    /// Takes in a happening; false for one that ends the daemon.
-    fn take(&mut self, happening: Result<Happening, RecvTimeoutError>) -> bool {
+    /// Takes in a happening; one that ends the daemon says how.
+    fn take(&mut self, happening: Result<Happening, RecvTimeoutError>) -> Option<End> {
         let now = since_boot();
         match happening {
-            Ok(Happening::News(news)) => {
-                self.hold.hear(&news, now);
-                self.sync.hear(news, now);
-            }
+            Ok(Happening::News(news)) => return self.hear(news),
             Ok(Happening::Answered(answer)) => self.hold.answered(answer, now),
             Ok(Happening::HostChanged) => {
                 self.underlay.doubt(now);
@@ -116,9 +185,35 @@ impl Daemon<'_> {
                 self.renewal.ask(now);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(Happening::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Happening::Stop) | Err(RecvTimeoutError::Disconnected) => return Some(End::Asked),
         }
-        true
+        None
+    }
+
+    /// Takes in what the registry reports.
+    fn hear(&mut self, news: News) -> Option<End> {
+        let now = since_boot();
+        match &news {
+            News::Config(text) => {
+                let other = self.config.hear(text);
+                if std::mem::take(&mut self.config_remembered) && other {
+                    info!("starting over with the network config as it is now");
+                    return Some(End::Outdated);
+                }
+            }
+            News::Lost(_) => {
+                self.contact = Contact::Lost;
+                self.scribe.out_of_touch();
+            }
+            News::Snapshot(_) => {
+                self.contact = Contact::There;
+                self.scribe.in_touch(now);
+            }
+            _ => {}
+        }
+        self.hold.hear(&news, now);
+        self.sync.hear(news, now);
+        None
     }
 
     /// Does what is due.
@@ -126,19 +221,71 @@ impl Daemon<'_> {
         if let Some(found) = self.underlay.tick(&self.plan.external, since_boot()) {
             self.move_to(found);
         }
-        if self.renewal.is_due(since_boot()) {
+        if self.renewal.begin(since_boot()) {
             self.renew();
         }
-        self.sync.settle(since_boot());
+        if self.sync.settle(since_boot()) {
+            self.scribe.changed(since_boot());
+        }
         if let Some(call) = self.hold.tick(since_boot()) {
             self.caller.ask(call);
         }
         self.rules.tick(since_boot());
+        self.write_down();
+        self.report();
+    }
+
+    /// What is known now is what a start without the store begins with.
+    fn write_down(&mut self) {
+        let Self {
+            desk,
+            hold,
+            sync,
+            config,
+            scribe,
+            ..
+        } = self;
+        scribe.tick(since_boot(), || {
+            let own = (hold.lease().key, &hold.lease().attrs);
+            let others = sync.records().filter(|(key, _)| *key != own.0);
+            let records = std::iter::once(own).chain(others);
+            Memory {
+                store: desk.settings.store.name(),
+                config: config.text().to_owned(),
+                own: own.0,
+                records: records.map(|(key, attrs)| (key, attrs.clone())).collect(),
+            }
+        });
+    }
+
+    /// Tells those who watch over the daemon.
+    fn report(&mut self) {
+        let moves = !self.renewal.is_failing() || self.underlay.is_missing();
+        let engine = self.desk.account.engine();
+        self.vitals.tick(engine, moves, since_boot());
+        let lease = match self.hold.is_taken() {
+            true => "held by another node",
+            false => "held",
+        };
+        let store = match self.contact {
+            Contact::There => "in touch with the store",
+            Contact::Lost => "the store does not answer",
+            Contact::Never => "started from memory, the store does not answer",
+        };
+        let status = format!(
+            "{} {lease}, {}, {} peer subnets, {store}",
+            self.plan.lease.key,
+            self.plan.network.backend.name(),
+            self.sync.tally().routes
+        );
+        let ready = self.subnet_told && !self.hold.is_taken() && self.sync.has_table();
+        self.vitals.tell(ready, status);
     }
 
     /// Other nodes reach us another way from now on; the subnet stays.
     fn move_to(&mut self, found: ExternalInterface) {
         if found.same_way(&self.plan.external) {
+            // Only the networks around it are others, as when its link-local address has become valid.
             self.plan.external = found;
             return self.sync.screen(self.plan.screen());
         }
@@ -154,19 +301,19 @@ impl Daemon<'_> {
         }
         self.renewal.ask(since_boot());
         if self.plan.mtu != mtu {
-            self.plan.write_subnet_file(self.settings);
+            self.subnet_told = self.plan.write_subnet_file(self.desk.settings);
         }
     }
 
     /// Starts the data plane anew, by the plan as it is now.
     fn renew(&mut self) {
-        self.account.close();
+        self.desk.account.close();
         self.sync.detach();
         let started = Backend::start(
             &self.plan,
-            self.settings,
-            self.account,
-            self.happenings.clone(),
+            self.desk.settings,
+            &self.desk.account,
+            self.desk.happenings.clone(),
         );
         match started {
             Ok(backend) => {
@@ -174,52 +321,6 @@ impl Daemon<'_> {
                 self.renewal.done(since_boot());
             }
             Err(error) => self.renewal.failed(&format!("{error:#}"), since_boot()),
-        }
-    }
-}
-
-/// When the data plane is to be started anew.
-#[derive(Debug, Default)]
-pub(crate) struct Renewal {
-    due: Option<Duration>,
-    last: Option<Duration>,
-    failures: u32,
-    told: String,
-}
-
-impl Renewal {
-    /// An engine that fails again and again is started this often at most.
-    const PAUSE: Duration = Duration::from_secs(1);
-    /// The kernel lets go of sockets and devices a moment after they were closed.
-    const QUICK: (u32, Duration) = (10, Duration::from_millis(50));
-
-    fn ask(&mut self, now: Duration) {
-        let soon = self.last.map_or(now, |last| now.max(last + Self::PAUSE));
-        self.due.get_or_insert(soon);
-    }
-
-    fn is_due(&mut self, now: Duration) -> bool {
-        self.due.take_if(|due| *due <= now).is_some()
-    }
-
-    fn done(&mut self, now: Duration) {
-        *self = Self {
-            last: Some(now),
-            ..Self::default()
-        };
-    }
-
-    fn failed(&mut self, why: &str, now: Duration) {
-        let (times, pause) = Self::QUICK;
-        self.failures += 1;
-        if self.failures <= times {
-            self.due = Some(now + pause);
-            return;
-        }
-        self.due = Some(now + Self::PAUSE);
-        if self.told != why {
-            warn!("no packets are carried: {why}. Trying on");
-            why.clone_into(&mut self.told);
         }
     }
 }

@@ -10,10 +10,14 @@ mod go_flags;
 mod log;
 mod manager;
 mod plan;
+mod recall;
+mod renewal;
+mod scribe;
 mod settings;
 mod signals;
 mod underlay;
 mod upkeep;
+mod vitals;
 
 use args::Args;
 use clap::Parser;

@@ -1,6 +1,7 @@
-//! What the service manager is told, if there is one.
+//! What the service manager is told, if there is one: that the daemon is ready, how it fares, that it lives, that it ends.
 
 use sd_notify::NotifyState;
+use std::time::Duration;
 use tracing::warn;
 
 /// Containers may rely on the daemon.
@@ -8,9 +9,26 @@ pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// How the daemon fares, in few words.
+pub(crate) fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
+/// The daemon does its work.
+pub(crate) fn alive() {
+    if patience().is_some() {
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
 /// The daemon is about to end.
 pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
+}
+
+/// After how long without a sign of life it ends us; never, unless it says so.
+pub(crate) fn patience() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -9,7 +9,7 @@ use engine::{IoChoice, Offloads};
 use regex::Regex;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the daemon was told to do.
@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) store: Store,
     pub(crate) margin: Duration,
     pub(crate) subnet_file: PathBuf,
+    /// None to remember nothing.
+    pub(crate) state_file: Option<PathBuf>,
     pub(crate) interface: Choice,
     pub(crate) rules: Wanted,
     pub(crate) resync: Duration,
@@ -41,6 +43,16 @@ pub(crate) enum Store {
     },
     /// In etcd.
     Etcd(EtcdOptions),
+}
+
+impl Store {
+    /// What tells it from others.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File { dir, .. } => dir.display().to_string(),
+            Self::Etcd(options) => options.prefix.clone(),
+        }
+    }
 }
 
 /// What the engine is told beyond what network and lease say.
@@ -102,6 +114,7 @@ impl TryFrom<Args> for Settings {
                 public_ip: args.public_ip,
                 public_ipv6: args.public_ipv6,
             },
+            state_file: state_file(&args.subnet_file, args.state_file),
             subnet_file: args.subnet_file,
             verbosity: args.v,
         })
@@ -223,6 +236,17 @@ fn margin(args: &Args) -> Result<Duration, Wrong> {
     Ok(minutes(margin))
 }
 
+/// Beside the subnet file, of which each daemon on a host has its own.
+fn state_file(subnet_file: &Path, typed: Option<PathBuf>) -> Option<PathBuf> {
+    let beside = || {
+        let mut name = subnet_file.as_os_str().to_owned();
+        name.push(".state");
+        name.into()
+    };
+    let path = typed.unwrap_or_else(beside);
+    (path.as_os_str() != "none").then_some(path)
+}
+
 fn resync(args: &Args) -> Result<Duration, Wrong> {
     if args.iptables_resync == 0 {
         return wrong("--iptables-resync must be at least 1 second");
@@ -342,6 +366,15 @@ mod tests {
         assert_eq!(on(&["--offload=tso,gro"]), [1, 0, 0, 1, 0]);
         assert_eq!(on(&["--no-offload=merge"]), [1, 1, 1, 1, 0]);
         assert_eq!(on(&["--no-offload=all"]), [0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_state_file_is_beside_the_subnet_file_unless_told_otherwise() {
+        let state = |flags: &[&str]| settings(flags).unwrap().state_file;
+        let beside = state(&["--subnet-file=/run/x/subnet.env"]);
+        assert_eq!(beside, Some("/run/x/subnet.env.state".into()));
+        assert_eq!(state(&["--state-file=/s"]), Some("/s".into()));
+        assert_eq!(state(&["--state-file=none"]), None);
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl Underlay {
         self.due.get_or_insert(now + SETTLE);
     }
 
+    /// Whether there is none at the moment.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.missing.is_some()
+    }
+
     /// When [`Underlay::tick`] has something to do.
     pub(crate) fn due(&self) -> Option<Duration> {
         self.due

@@ -129,7 +129,7 @@ impl Snapshot {
 }
 
 /// Reads a record by its name and value; an error says what is wrong with it.
-fn parse_record(name: &str, value: &[u8]) -> Result<(SubnetKey, LeaseAttrs), String> {
+pub(crate) fn parse_record(name: &str, value: &[u8]) -> Result<(SubnetKey, LeaseAttrs), String> {
     let key = name
         .parse::<SubnetKey>()
         .map_err(|error| error.to_string())?;

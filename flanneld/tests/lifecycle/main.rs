@@ -7,6 +7,10 @@
     reason = "the helpers of tests may fail them as the tests themselves may"
 )]
 
+mod config;
 mod end;
+mod files;
+mod manager;
+mod memory;
 mod stage;
 mod underlay;

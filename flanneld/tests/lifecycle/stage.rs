@@ -1,6 +1,7 @@
 //! What all tests begin with: two nodes, an etcd on the second, and daemons when they are wanted.
 
 use std::net::UdpSocket;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::thread;
@@ -111,6 +112,10 @@ impl Stage {
         self.directory(side).join("subnet.env")
     }
 
+    pub(crate) fn state_file(&self, side: Side) -> PathBuf {
+        self.directory(side).join("subnet.env.state")
+    }
+
     fn log_file(&self, side: Side) -> PathBuf {
         self.directory(side).join("log")
     }
@@ -138,6 +143,13 @@ impl Stage {
     /// Asks a daemon to end; returns how it did.
     pub(crate) fn stop(&mut self, side: Side) -> ExitStatus {
         self.daemons[side as usize].take().unwrap().stop().unwrap()
+    }
+
+    /// Ends a daemon without asking.
+    pub(crate) fn kill(&mut self, side: Side) {
+        signal(self.id(side), "KILL");
+        let status = self.stop(side);
+        assert_eq!(status.signal(), Some(9));
     }
 
     /// Fails unless a daemon still runs.

@@ -1,0 +1,122 @@
+//! A start while the store is away: from what an earlier run wrote down.
+
+use crate::daemon::Desk;
+use crate::plan::{own_attrs, vtep_mac};
+use control::host::external_interface::ExternalInterface;
+use control::lease::{Lease, Revision};
+use control::mac::Mac;
+use control::memory::{Forgotten, Memory, told};
+use control::network::NetworkConfig;
+use control::registry::{Registry, RegistryError};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How long a start waits for the registry when it could do without. A store in the same network answers in a
+/// tenth of it; one that is slower is heard a moment later, and set against what was remembered.
+const HEAD_START: Duration = Duration::from_millis(150);
+
+/// Whether a start may use what is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recall {
+    Allowed,
+    /// The registry has said something else since.
+    Outdated,
+}
+
+/// What an earlier run knew.
+pub(crate) struct Recalled {
+    pub(crate) network: NetworkConfig,
+    pub(crate) config: String,
+    pub(crate) memory: Memory,
+    age: Duration,
+}
+
+/// What is remembered, if it can be used at all; where it cannot, one line says why.
+pub(crate) fn memory(desk: &Desk<'_>, recall: Recall) -> Option<(Memory, Duration)> {
+    let path = desk.settings.state_file.as_ref()?;
+    if recall == Recall::Outdated {
+        return None;
+    }
+    match Memory::read(path, &desk.settings.store.name()) {
+        Ok(found) => Some(found),
+        Err(Forgotten::Absent) => None,
+        Err(why) => {
+            warn!(
+                "{} is not used: {why}. This start needs the store",
+                path.display()
+            );
+            None
+        }
+    }
+}
+
+/// Asks the registry and waits a moment; an error says why it did not answer.
+pub(crate) fn answers_soon(registry: &Arc<dyn Registry>) -> Result<(), String> {
+    let (sender, answer) = sync_channel(1);
+    let asked = Arc::clone(registry);
+    let ask = move || drop(sender.send(asked.config()));
+    if thread::Builder::new().spawn(ask).is_err() {
+        return Ok(());
+    }
+    match answer.recv_timeout(HEAD_START) {
+        Ok(Err(RegistryError::Unavailable(why))) => Err(why),
+        // It answers; whatever it says, it has to be asked again.
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("no answer within {} ms", HEAD_START.as_millis())),
+    }
+}
+
+/// What is remembered, if its config makes sense to this version.
+pub(crate) fn usable((memory, age): (Memory, Duration)) -> Option<Recalled> {
+    match NetworkConfig::parse(&memory.config) {
+        Ok(network) => Some(Recalled {
+            network,
+            config: memory.config.clone(),
+            memory,
+            age,
+        }),
+        Err(error) => {
+            warn!("what this node knew is not used: {error}. This start needs the store");
+            None
+        }
+    }
+}
+
+impl Recalled {
+    /// The lease held at an interface, unless another node held it.
+    pub(crate) fn held_at(
+        &self,
+        external: &ExternalInterface,
+        standing_mac: Option<Mac>,
+        why: &str,
+    ) -> Option<Lease> {
+        let before = self.memory.own_attrs();
+        let mac = standing_mac.or_else(|| before.and_then(vtep_mac));
+        let attrs = own_attrs(
+            &self.network,
+            external,
+            mac.unwrap_or_else(Mac::random_local),
+        );
+        if !before.is_some_and(|before| before.same_node(&attrs)) {
+            warn!(
+                "what this node knew is not used: it is from another host, or from this one with another public address. This start needs the store"
+            );
+            return None;
+        }
+        let lease = Lease {
+            key: self.memory.own,
+            attrs,
+            reserved: false,
+            revision: Revision::default(),
+        };
+        info!(
+            "the store does not answer: {why}. Starting with what this node knew {} ago: lease {lease}, {} records",
+            told(self.age),
+            self.memory.records.len()
+        );
+        Some(lease)
+    }
+}
