@@ -32,6 +32,15 @@ impl Profile {
         }
     }
 
+    /// What it means, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Offload => "a veth as it comes: packets of 64 KiB cross whole",
+            Self::Wire => "packets of MTU size cross one by one",
+            Self::WireGro => "the same with GRO at the receiver, as on a network card",
+        }
+    }
+
     /// The arguments of `ethtool -K eth0`, if anything differs from the defaults.
     fn device_features(self) -> Option<String> {
         let gro = if self == Self::WireGro { "on" } else { "off" };
@@ -149,6 +158,7 @@ impl FromStr for Subnet {
 pub struct Lab {
     nodes: [Namespace; 2],
     containers: [Namespace; 2],
+    profile: Profile,
     scratch: Scratch,
 }
 
@@ -160,9 +170,10 @@ impl Lab {
         let lab = Self {
             nodes,
             containers,
+            profile,
             scratch: Scratch::new()?,
         };
-        lab.lay_underlay(profile)?;
+        lab.lay_underlay()?;
         Side::BOTH
             .into_iter()
             .try_for_each(|side| lab.lay_bridge(side))?;
@@ -177,6 +188,11 @@ impl Lab {
     /// The namespace of the container on a node.
     pub fn container(&self, side: Side) -> &Namespace {
         &self.containers[side as usize]
+    }
+
+    /// What the underlay does to large packets.
+    pub fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// A directory for logs and lease files, gone with the lab.
@@ -200,7 +216,7 @@ impl Lab {
         self.container(side).ip(&inside).map(drop)
     }
 
-    fn lay_underlay(&self, profile: Profile) -> io::Result<()> {
+    fn lay_underlay(&self) -> io::Result<()> {
         let far = self.node(Side::B).path();
         self.node(Side::A).ip(&format!(
             "link add eth0 type veth peer name eth0 netns {far}"
@@ -212,7 +228,7 @@ impl Lab {
                 side.underlay()
             ))?;
             node.set("net/ipv4/ip_forward", "1")?;
-            if let Some(features) = profile.device_features() {
+            if let Some(features) = self.profile.device_features() {
                 node.run(&format!("ethtool -K eth0 {features}"))?;
             }
         }

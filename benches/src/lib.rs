@@ -15,6 +15,7 @@
 
 pub mod authority;
 pub mod baseline;
+pub mod between;
 pub mod cpu;
 pub mod daemon;
 pub mod etcd;
@@ -24,7 +25,10 @@ pub mod lab;
 pub mod measure;
 pub mod namespace;
 pub mod paths;
+pub mod plot;
+pub mod preflight;
 pub mod report;
+pub mod run;
 pub mod scratch;
 pub mod stats;
 mod sys;

@@ -21,11 +21,12 @@ const UNSAFE_ALLOWED: [&str; 6] = [
 ];
 
 /// What a package may name of the others, in its manifest.
-const MAY_USE: [(&str, &[&str]); 5] = [
+const MAY_USE: [(&str, &[&str]); 6] = [
     ("ringbuf", &[]),
     ("engine", &["ringbuf"]),
     ("control", &["benches"]),
     ("flanneld", &["engine", "control", "benches"]),
+    ("flannelctl", &["benches"]),
     ("benches", &["engine"]),
 ];
 

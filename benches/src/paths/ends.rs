@@ -61,13 +61,13 @@ pub(super) struct Lease {
 pub(super) fn start(
     lab: &Lab,
     spec: &PathSpec,
-    flanneld: &Path,
+    store: &Store,
+    program: &Path,
 ) -> io::Result<([Carrier; 2], [Lease; 2])> {
-    let store = Store::create(lab, spec.form)?;
     for side in Side::BOTH {
-        prepare(lab, side, spec, &store)?;
+        prepare(lab, side, spec, store)?;
     }
-    let [a, b] = Side::BOTH.map(|side| launch(lab, side, spec, &store, flanneld));
+    let [a, b] = Side::BOTH.map(|side| launch(lab, side, spec, store, program));
     let mut carriers = [a?, b?];
     let mut leases = Side::BOTH.map(|side| Lease {
         subnet: side.default_subnet(),
@@ -80,7 +80,7 @@ pub(super) fn start(
     }
     let subnets = leases.map(|lease| lease.subnet);
     for side in Side::BOTH {
-        if let Some(carrier) = route(lab, side, spec, &store, subnets)? {
+        if let Some(carrier) = route(lab, side, spec, store, subnets)? {
             carriers[side as usize] = carrier;
         }
     }
@@ -92,7 +92,7 @@ pub(super) fn restart(
     lab: &Lab,
     side: Side,
     spec: &PathSpec,
-    flanneld: &Path,
+    (store, program): (&Store, &Path),
     carrier: &mut Carrier,
 ) -> io::Result<Lease> {
     if let Carrier::Daemon(daemon) = carrier {
@@ -100,7 +100,7 @@ pub(super) fn restart(
     }
     let file = subnet_file(lab, side);
     fs::remove_file(&file)?;
-    *carrier = launch(lab, side, spec, &Store::of(lab), flanneld)?;
+    *carrier = launch(lab, side, spec, store, program)?;
     match carrier {
         Carrier::Daemon(daemon) => wait_for_lease(&file, daemon),
         _ => Err(io::Error::other(format!(
@@ -112,9 +112,9 @@ pub(super) fn restart(
 /// Gives a node without a daemon its lease, and its device where peers must know the MAC.
 fn prepare(lab: &Lab, side: Side, spec: &PathSpec, store: &Store) -> io::Result<()> {
     match spec.ends[side as usize] {
-        End::Flanneld => return Ok(()),
+        End::Flanneld | End::Stock => return Ok(()),
         End::KernelVxlan => add_vxlan_device(lab, side)?,
-        End::Plain | End::OnePacket => {}
+        End::Plain | End::Loopback | End::OnePacket => {}
     }
     store.record(side, side.default_subnet(), spec.form, &kernel_mac(side))
 }
@@ -124,13 +124,12 @@ fn launch(
     side: Side,
     spec: &PathSpec,
     store: &Store,
-    flanneld: &Path,
+    program: &Path,
 ) -> io::Result<Carrier> {
-    if spec.ends[side as usize] != End::Flanneld {
+    if !spec.ends[side as usize].is_daemon() {
         return Ok(Carrier::Kernel);
     }
-    let program = flanneld.to_string_lossy();
-    let mut command = lab.node(side).command(&program)?;
+    let mut command = lab.node(side).command(&program.to_string_lossy())?;
     command.args([store.argument(), "--iface=eth0".into()]);
     command.arg(format!(
         "--subnet-file={}",
@@ -151,7 +150,7 @@ fn route(
 ) -> io::Result<Option<Carrier>> {
     let peer = subnets[side.other() as usize];
     match spec.ends[side as usize] {
-        End::Flanneld => Ok(None),
+        End::Flanneld | End::Stock | End::Loopback => Ok(None),
         End::Plain => lab.node(side).ip(&plain_route(side, peer)).map(|_| None),
         End::KernelVxlan => {
             let mac = match spec.ends[side.other() as usize] {

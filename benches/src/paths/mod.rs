@@ -7,7 +7,7 @@ mod store;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -15,20 +15,36 @@ use std::time::{Duration, Instant};
 use crate::lab::{Lab, Profile, Side, Subnet};
 use crate::namespace::Namespace;
 use ends::Carrier;
+use store::Store;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer is waited for: short at first, to see soon that the path is up, then longer,
+/// because on a busy machine answers come late.
+const FIRST_PATIENCE: Duration = Duration::from_millis(2);
+const LAST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What stands at one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// A plain route to the other node.
     Plain,
+    /// The loopback of one container: what the traffic generator can do by itself.
+    Loopback,
     /// The kernel's VXLAN, set up as flannel does.
     KernelVxlan,
     /// A peer that moves one packet at a time in flannel's UDP form.
     OnePacket,
     /// The daemon of this repository.
     Flanneld,
+    /// A stock daemon, which keeps its lease in etcd.
+    Stock,
+}
+
+impl End {
+    /// Whether it is a program of its own that takes a lease.
+    fn is_daemon(self) -> bool {
+        matches!(self, Self::Flanneld | Self::Stock)
+    }
 }
 
 /// The bytes on the underlay.
@@ -66,28 +82,97 @@ pub struct PathSpec {
     pub options: Vec<String>,
 }
 
-/// The names and what they mean.
-const KNOWN: [(&str, Form, [End; 2]); 8] = [
-    ("plain", Form::Plain, [End::Plain, End::Plain]),
-    (
-        "kernel-vxlan",
-        Form::Vxlan,
-        [End::KernelVxlan, End::KernelVxlan],
-    ),
-    ("one-packet", Form::Udp, [End::OnePacket, End::OnePacket]),
-    ("udp", Form::Udp, [End::Flanneld, End::Flanneld]),
-    ("vxlan", Form::Vxlan, [End::Flanneld, End::Flanneld]),
-    (
-        "mixed-vxlan",
-        Form::Vxlan,
-        [End::Flanneld, End::KernelVxlan],
-    ),
-    ("mixed-udp", Form::Udp, [End::Flanneld, End::OnePacket]),
-    (
-        "mixed-vxlan-back",
-        Form::Vxlan,
-        [End::KernelVxlan, End::Flanneld],
-    ),
+/// A path by name, what it is, and how it is built.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// As commands and reports call it.
+    pub name: &'static str,
+    /// In a few words.
+    pub about: &'static str,
+    form: Form,
+    ends: [End; 2],
+}
+
+/// Every path that can be built.
+pub const KNOWN: [Known; 13] = [
+    Known {
+        name: "plain",
+        about: "a route between the nodes, nothing else",
+        form: Form::Plain,
+        ends: [End::Plain; 2],
+    },
+    Known {
+        name: "kernel-vxlan",
+        about: "the kernel's VXLAN, set up as flannel does",
+        form: Form::Vxlan,
+        ends: [End::KernelVxlan; 2],
+    },
+    Known {
+        name: "one-packet",
+        about: "the shape of flannel's original proxy: one packet read, one packet sent",
+        form: Form::Udp,
+        ends: [End::OnePacket; 2],
+    },
+    Known {
+        name: "udp",
+        about: "flanneld's UDP form",
+        form: Form::Udp,
+        ends: [End::Flanneld; 2],
+    },
+    Known {
+        name: "vxlan",
+        about: "flanneld's VXLAN form",
+        form: Form::Vxlan,
+        ends: [End::Flanneld; 2],
+    },
+    Known {
+        name: "host-gw",
+        about: "flanneld's host-gw backend: routes, no tunnel",
+        form: Form::Plain,
+        ends: [End::Flanneld; 2],
+    },
+    Known {
+        name: "stock-udp",
+        about: "stock flannel's UDP form, with an etcd started for it",
+        form: Form::Udp,
+        ends: [End::Stock; 2],
+    },
+    Known {
+        name: "stock-vxlan",
+        about: "stock flannel's VXLAN, carried by the kernel",
+        form: Form::Vxlan,
+        ends: [End::Stock; 2],
+    },
+    Known {
+        name: "stock-host-gw",
+        about: "stock flannel's host-gw",
+        form: Form::Plain,
+        ends: [End::Stock; 2],
+    },
+    Known {
+        name: "mixed-udp",
+        about: "flanneld's UDP form to the one-packet peer",
+        form: Form::Udp,
+        ends: [End::Flanneld, End::OnePacket],
+    },
+    Known {
+        name: "mixed-vxlan",
+        about: "flanneld's VXLAN form to kernel VXLAN",
+        form: Form::Vxlan,
+        ends: [End::Flanneld, End::KernelVxlan],
+    },
+    Known {
+        name: "mixed-vxlan-back",
+        about: "kernel VXLAN to flanneld's VXLAN form",
+        form: Form::Vxlan,
+        ends: [End::KernelVxlan, End::Flanneld],
+    },
+    Known {
+        name: "loopback",
+        about: "one container with itself: what the traffic generator can do",
+        form: Form::Plain,
+        ends: [End::Loopback; 2],
+    },
 ];
 
 impl FromStr for PathSpec {
@@ -98,21 +183,33 @@ impl FromStr for PathSpec {
         let base = parts.next().unwrap_or_default();
         let known = KNOWN
             .iter()
-            .find(|(known, ..)| *known == base)
+            .find(|known| known.name == base)
             .ok_or_else(|| {
-                let names: Vec<_> = KNOWN.iter().map(|(known, ..)| *known).collect();
+                let names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
                 format!("unknown path `{base}`: it is one of {}", names.join(", "))
             })?;
         let options: Vec<_> = parts.map(str::to_owned).collect();
-        if !options.is_empty() && !known.2.contains(&End::Flanneld) {
+        if !options.is_empty() && !known.ends.iter().any(|end| end.is_daemon()) {
             return Err(format!("`{base}` has no daemon that could take options"));
         }
         Ok(Self {
             name: name.to_owned(),
-            form: known.1,
-            ends: known.2,
+            form: known.form,
+            ends: known.ends,
             options,
         })
+    }
+}
+
+impl PathSpec {
+    /// Whether a daemon is part of it.
+    pub fn has_daemon(&self) -> bool {
+        self.ends.iter().any(|end| end.is_daemon())
+    }
+
+    /// Whether a stock daemon is part of it.
+    pub fn has_stock(&self) -> bool {
+        self.ends.contains(&End::Stock)
     }
 }
 
@@ -127,24 +224,39 @@ impl fmt::Display for PathSpec {
 pub struct Path {
     // The carriers stop before the lab below them goes away: fields drop in this order.
     carriers: [Carrier; 2],
+    store: Store,
     subnets: [Subnet; 2],
     mtu: u32,
     spec: PathSpec,
+    program: PathBuf,
     lab: Lab,
 }
 
 impl Path {
     /// Builds a lab, starts the ends, and waits until a datagram gets through both ways.
-    pub fn up(spec: &PathSpec, profile: Profile, flanneld: &std::path::Path) -> io::Result<Self> {
+    ///
+    /// `program` is the daemon, or the stock daemon, at the ends that have one.
+    pub fn up(spec: &PathSpec, profile: Profile, program: &std::path::Path) -> io::Result<Self> {
         let lab = Lab::new(profile)?;
-        let path = Self::connect(lab, spec, flanneld)?;
+        let path = Self::connect(lab, spec, program)?;
         path.wait_until_connected()?;
         Ok(path)
     }
 
     /// Starts the ends in a lab that exists already.
-    pub fn connect(lab: Lab, spec: &PathSpec, flanneld: &std::path::Path) -> io::Result<Self> {
-        let (carriers, leases) = ends::start(&lab, spec, flanneld)?;
+    pub fn connect(lab: Lab, spec: &PathSpec, program: &std::path::Path) -> io::Result<Self> {
+        let store = Store::create(&lab, spec)?;
+        Self::start(lab, store, spec, program)
+    }
+
+    /// Starts the ends where their store is ready.
+    fn start(
+        lab: Lab,
+        store: Store,
+        spec: &PathSpec,
+        program: &std::path::Path,
+    ) -> io::Result<Self> {
+        let (carriers, leases) = ends::start(&lab, spec, &store, program)?;
         let mtu = leases
             .iter()
             .filter_map(|lease| lease.mtu)
@@ -155,9 +267,11 @@ impl Path {
         }
         Ok(Self {
             carriers,
+            store,
             subnets: leases.map(|lease| lease.subnet),
             mtu,
             spec: spec.clone(),
+            program: program.to_owned(),
             lab,
         })
     }
@@ -184,6 +298,9 @@ impl Path {
 
     /// The namespace and address of the container on a node.
     pub fn container(&self, side: Side) -> (&Namespace, IpAddr) {
+        if self.spec.ends == [End::Loopback; 2] {
+            return (self.lab.container(Side::A), Ipv4Addr::LOCALHOST.into());
+        }
         (
             self.lab.container(side),
             self.subnet(side).container().into(),
@@ -214,52 +331,91 @@ impl Path {
     /// Stops the daemon at a side and starts another at once.
     pub fn restart(&mut self, side: Side, flanneld: &std::path::Path) -> io::Result<()> {
         let carrier = &mut self.carriers[side as usize];
-        let lease = ends::restart(&self.lab, side, &self.spec, flanneld, carrier)?;
+        let lease = ends::restart(
+            &self.lab,
+            side,
+            &self.spec,
+            (&self.store, flanneld),
+            carrier,
+        )?;
         self.subnets[side as usize] = lease.subnet;
         self.lab.address(side, lease.subnet, self.mtu)
     }
 
     /// What the daemons have logged, for error messages.
     pub fn logs(&self) -> String {
-        Side::BOTH
-            .map(|side| format!("--- {side:?}\n{}", self.carriers[side as usize].log()))
-            .concat()
+        let logs = Side::BOTH.map(|side| (side, self.carriers[side as usize].log()));
+        let written = logs.iter().filter(|(_, log)| !log.is_empty());
+        written
+            .map(|(side, log)| format!("--- {side:?}\n{log}"))
+            .collect()
+    }
+
+    /// Builds the same once more beside this one, and says how long it takes from starting what
+    /// carries packets, in a lab that is ready, to the first ping between the containers.
+    pub fn time_to_first_ping(&self) -> io::Result<Duration> {
+        let lab = Lab::new(self.lab.profile())?;
+        let store = Store::create(&lab, &self.spec)?;
+        let started = Instant::now();
+        let twin = Self::start(lab, store, &self.spec, &self.program)?;
+        twin.wait_until_connected()?;
+        Ok(started.elapsed())
     }
 
     /// Waits until a datagram gets through both ways.
     pub fn wait_until_connected(&self) -> io::Result<()> {
-        let deadline = Instant::now() + CONNECT_PATIENCE;
-        while !self.echoes()? {
-            if Instant::now() > deadline {
-                let name = &self.spec.name;
-                return Err(io::Error::other(format!(
-                    "`{name}` carries no packet\n{}",
-                    self.logs()
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a datagram gets from A to B and back within a short while.
-    fn echoes(&self) -> io::Result<bool> {
         let [near, far] = Side::BOTH.map(|side| self.bound(side));
         let (near, far) = (near?, far?);
-        let mut buffer = [0; 8];
-        near.send_to(b"hello", far.local_addr()?)?;
-        let Ok((_, from)) = far.recv_from(&mut buffer) else {
-            return Ok(false);
-        };
-        far.send_to(b"hello", from)?;
-        Ok(near.recv_from(&mut buffer).is_ok())
+        near.connect(far.local_addr()?)?;
+        far.connect(near.local_addr()?)?;
+        let deadline = Instant::now() + CONNECT_PATIENCE;
+        let mut patience = FIRST_PATIENCE;
+        for number in 0_u64.. {
+            if Instant::now() > deadline {
+                break;
+            }
+            // When the last question has been answered, no earlier one is still under way.
+            if answered(&near, &far, number, patience)? {
+                return Ok(());
+            }
+            patience = (patience * 5 / 4).min(LAST_PATIENCE);
+        }
+        let (name, logs) = (&self.spec.name, self.logs());
+        Err(io::Error::other(format!(
+            "`{name}` carries no packet\n{logs}"
+        )))
     }
 
     fn bound(&self, side: Side) -> io::Result<UdpSocket> {
         let (container, address) = self.container(side);
-        let socket = container.enter(|| UdpSocket::bind((address, 0)))?;
-        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        Ok(socket)
+        container.enter(|| UdpSocket::bind((address, 0)))
     }
+}
+
+/// Asks `far` once; whether the answer to this very question comes within about `patience`.
+fn answered(
+    near: &UdpSocket,
+    far: &UdpSocket,
+    number: u64,
+    patience: Duration,
+) -> io::Result<bool> {
+    near.set_read_timeout(Some(patience))?;
+    far.set_read_timeout(Some(patience))?;
+    let mut datagram = number.to_ne_bytes();
+    // What the path cannot carry yet, it may refuse in many ways: only time tells.
+    let _ = near.send(&datagram);
+    while far.recv(&mut datagram).is_ok() {
+        let _ = far.send(&datagram);
+        if datagram == number.to_ne_bytes() {
+            break;
+        }
+    }
+    while near.recv(&mut datagram).is_ok() {
+        if datagram == number.to_ne_bytes() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The daemon's program next to the one that runs now: both come out of the same build.

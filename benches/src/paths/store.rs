@@ -1,40 +1,75 @@
-//! The lease directory that the daemons of one lab share.
+//! Where the daemons of one lab keep their leases: in a directory, stock ones in an etcd of their own.
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Form;
+use super::{End, Form, PathSpec};
+use crate::etcd::Etcd;
 use crate::lab::{Lab, Side, Subnet};
+use crate::preflight;
 
 /// The network all container networks are part of.
 pub(super) const NETWORK: &str = "10.5.0.0/16";
 /// The VXLAN network identifier, flannel's default.
 pub(super) const VNI: u32 = 1;
 
-/// The lease directory inside a lab's scratch directory.
-pub(super) struct Store(PathBuf);
+/// Where the network configuration is in etcd.
+const CONFIG: &str = "/coreos.com/network/config";
+/// What stock flannel insists on seeing before it starts.
+const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// The leases of one lab.
+#[derive(Debug)]
+pub(super) enum Store {
+    /// A directory inside the lab's scratch directory.
+    Directory(PathBuf),
+    /// An etcd on node A.
+    Etcd(Box<Etcd>),
+}
 
 impl Store {
-    /// Makes the directory and the network configuration.
-    pub(super) fn create(lab: &Lab, form: Form) -> io::Result<Self> {
-        let store = Self::of(lab);
-        fs::create_dir_all(store.0.join("subnets"))?;
-        let config = json!({ "Network": NETWORK, "Backend": { "Type": backend(form) } });
-        fs::write(store.0.join("config"), config.to_string())?;
-        Ok(store)
+    /// Makes what the ends of `spec` share, with the network configuration in it.
+    pub(super) fn create(lab: &Lab, spec: &PathSpec) -> io::Result<Self> {
+        let config = json!({ "Network": NETWORK, "Backend": { "Type": backend(spec.form) } });
+        if spec.ends.contains(&End::Stock) {
+            return Self::for_stock(lab, &config.to_string());
+        }
+        let directory = lab.scratch().join("store");
+        fs::create_dir_all(directory.join("subnets"))?;
+        fs::write(directory.join("config"), config.to_string())?;
+        Ok(Self::Directory(directory))
     }
 
-    /// The directory of a lab that has one.
-    pub(super) fn of(lab: &Lab) -> Self {
-        Self(lab.scratch().join("store"))
+    /// Refuses with cause and cure what a stock daemon would wait for, or end over.
+    fn for_stock(lab: &Lab, config: &str) -> io::Result<Self> {
+        if !["etcd", "etcdctl"].into_iter().all(preflight::is_installed) {
+            return Err(io::Error::other(
+                "stock flannel keeps leases in etcd, and there is none here: install it \
+                 (Debian: apt install etcd-server etcd-client)",
+            ));
+        }
+        let node = lab.node(Side::A);
+        if !node.enter(|| Ok(Path::new(BRIDGE_FILTER).exists()))? {
+            return Err(io::Error::other(format!(
+                "stock flannel does not start without {BRIDGE_FILTER}: modprobe br_netfilter"
+            )));
+        }
+        let etcd = Etcd::plan()
+            .member(node, Side::A.underlay().into())?
+            .launch()?;
+        etcd.put(CONFIG, config)?;
+        Ok(Self::Etcd(Box::new(etcd)))
     }
 
-    /// How the daemon is told where it is.
+    /// How a daemon is told where it is.
     pub(super) fn argument(&self) -> String {
-        format!("--store=file:{}", self.0.display())
+        match self {
+            Self::Directory(directory) => format!("--store=file:{}", directory.display()),
+            Self::Etcd(etcd) => format!("--etcd-endpoints={}", etcd.endpoints()),
+        }
     }
 
     /// Records the lease of a node that runs no daemon, as its daemon would have.
@@ -49,22 +84,25 @@ impl Store {
         if form == Form::Vxlan {
             lease["BackendData"] = json!({ "VNI": VNI, "VtepMAC": mac });
         }
-        fs::write(self.lease_file(subnet), lease.to_string())
+        fs::write(self.lease_file(subnet)?, lease.to_string())
     }
 
     /// The overlay MAC address in a lease.
     pub(super) fn overlay_mac(&self, subnet: Subnet) -> io::Result<String> {
-        let lease: Value = serde_json::from_str(&fs::read_to_string(self.lease_file(subnet))?)?;
+        let lease: Value = serde_json::from_str(&fs::read_to_string(self.lease_file(subnet)?)?)?;
         let mac = lease["BackendData"]["VtepMAC"].as_str().map(str::to_owned);
         mac.ok_or_else(|| {
             io::Error::other(format!("the lease of {subnet} has no VtepMAC: {lease}"))
         })
     }
 
-    fn lease_file(&self, subnet: Subnet) -> PathBuf {
-        self.0
-            .join("subnets")
-            .join(format!("{}-{}", subnet.base, subnet.length))
+    fn lease_file(&self, subnet: Subnet) -> io::Result<PathBuf> {
+        match self {
+            Self::Directory(directory) => Ok(directory
+                .join("subnets")
+                .join(format!("{}-{}", subnet.base, subnet.length))),
+            Self::Etcd(_) => Err(io::Error::other("stock daemons write their own leases")),
+        }
     }
 }
 

@@ -35,12 +35,16 @@ impl Outcome {
 /// Plays ping-pong for `duration`, with a pause of `think` between answers and questions.
 pub fn run(ends: &Ends<'_>, duration: Duration, think: Duration) -> io::Result<Outcome> {
     let flow = Flow::between(ends)?;
-    flow.near.set_read_timeout(Some(LOST_AFTER))?;
-    flow.far.set_read_timeout(Some(LOST_AFTER))?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| answer(&flow.far, &stop));
-        let asking = scope.spawn(|| ask(&flow.near, duration, think));
+        scope.spawn(|| {
+            super::keep_to_end(true);
+            answer(&flow.far, &stop);
+        });
+        let asking = scope.spawn(|| {
+            super::keep_to_end(false);
+            ask(&flow.near, duration, think)
+        });
         let outcome = asking
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -49,9 +53,12 @@ pub fn run(ends: &Ends<'_>, duration: Duration, think: Duration) -> io::Result<O
     })
 }
 
-fn answer(socket: &UdpSocket, stop: &AtomicBool) {
-    super::keep_to_end(true);
+/// Answers until told to stop.
+pub(crate) fn answer(socket: &UdpSocket, stop: &AtomicBool) {
     let mut buffer = [0; PAYLOAD];
+    if socket.set_read_timeout(Some(LOST_AFTER)).is_err() {
+        return;
+    }
     while !stop.load(Ordering::Relaxed) {
         if let Ok(length) = socket.recv(&mut buffer) {
             // A lost answer is counted by the side that asks.
@@ -60,8 +67,9 @@ fn answer(socket: &UdpSocket, stop: &AtomicBool) {
     }
 }
 
-fn ask(socket: &UdpSocket, duration: Duration, think: Duration) -> io::Result<Outcome> {
-    super::keep_to_end(false);
+/// Asks for `duration`, with a pause of `think` after each answer.
+pub(crate) fn ask(socket: &UdpSocket, duration: Duration, think: Duration) -> io::Result<Outcome> {
+    socket.set_read_timeout(Some(LOST_AFTER))?;
     let mut outcome = Outcome::default();
     let deadline = Instant::now() + duration;
     for number in 0_u64.. {

@@ -21,6 +21,8 @@ use crate::{Path, Side, sys};
 
 /// An IPv4 and a UDP header: what an inner packet has besides its payload.
 pub const HEADERS: usize = 28;
+/// Flows of a stream of packets.
+pub(crate) const FLOWS: usize = 4;
 /// Datagrams per system call, in both directions.
 const BATCH: usize = 64;
 /// Large enough that a descheduled receiver loses nothing in a few milliseconds.
@@ -44,9 +46,10 @@ impl<'a> Ends<'a> {
         }
     }
 
-    /// `count` flows, each a pair of sockets connected to each other.
-    fn flows(&self, count: usize) -> io::Result<Vec<Flow>> {
-        (0..count).map(|_| Flow::between(self)).collect()
+    /// Both ends of [`FLOWS`] flows, each pair of sockets connected to each other.
+    fn flows(&self) -> io::Result<(Vec<UdpSocket>, Vec<UdpSocket>)> {
+        let flow = |_| Flow::between(self).map(|flow| (flow.near, flow.far));
+        (0..FLOWS).map(flow).collect()
     }
 }
 
@@ -70,6 +73,23 @@ fn open(container: &Namespace, address: IpAddr) -> io::Result<UdpSocket> {
     let socket = container.enter(|| UdpSocket::bind((address, 0)))?;
     sys::force_buffers(socket.as_fd(), SOCKET_BUFFER)?;
     Ok(socket)
+}
+
+/// Opens a socket where the calling thread is, with buffers as large as it may have.
+pub(crate) fn open_here(address: IpAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((address, 0))?;
+    if sys::force_buffers(socket.as_fd(), SOCKET_BUFFER).is_err() {
+        // Without privileges the system's limit is as far as it goes.
+        let plain = socket2::SockRef::from(&socket);
+        plain.set_recv_buffer_size(SOCKET_BUFFER as usize)?;
+        plain.set_send_buffer_size(SOCKET_BUFFER as usize)?;
+    }
+    Ok(socket)
+}
+
+/// What an inner packet of `packet` bytes has besides its headers; room for a number at least.
+pub(crate) fn payload_of(packet: usize) -> usize {
+    packet.saturating_sub(HEADERS).max(8)
 }
 
 /// Keeps the calling thread to its end's half of the processors.

@@ -1,15 +1,15 @@
 //! Open-loop UDP: a given rate, or as fast as one core can, and the highest rate with little loss.
 
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{BATCH, Ends, Flow, HEADERS, drain};
+use super::{BATCH, Ends, drain, payload_of};
 use crate::sys::{self, MessageBatch};
 
-const FLOWS: usize = 4;
 /// A sender that is ahead of its rate sleeps this long, so bursts stay short.
 const PACE: Duration = Duration::from_micros(50);
 /// How long the receiver waits for packets that are still under way.
@@ -25,7 +25,7 @@ pub struct Outcome {
     pub sent: u64,
     /// Packets that arrived.
     pub received: u64,
-    /// How long the sender ran.
+    /// From the first packet sent to the last one received: what waits in a queue is not there yet.
     pub seconds: f64,
 }
 
@@ -48,22 +48,22 @@ pub fn run(
     per_second: f64,
     duration: Duration,
 ) -> io::Result<Outcome> {
-    let flows = ends.flows(FLOWS)?;
-    let payload = packet.saturating_sub(HEADERS).max(8);
+    let ((near, far), payload) = (ends.flows()?, payload_of(packet));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| count(&flows, payload, &stop));
+        let receiver = scope.spawn(|| count(&far, payload, &stop));
         let started = Instant::now();
-        let sent = send(&flows, payload, per_second, duration);
-        let seconds = started.elapsed().as_secs_f64();
+        let sent = send(&near, payload, per_second, duration);
+        let ended = Instant::now();
         stop.store(true, Ordering::Relaxed);
-        let received = receiver
+        let (received, last) = receiver
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let ended = last.map_or(ended, |last| last.max(ended));
         Ok(Outcome {
             sent: sent?,
             received,
-            seconds,
+            seconds: (ended - started).as_secs_f64(),
         })
     })
 }
@@ -72,11 +72,12 @@ pub fn run(
 ///
 /// Starts at `guess`, walks up or down in steps of a fifth until the answer changes, then halves
 /// the gap a few times. A rate counts as good when one of two tries is good.
-pub fn highest(ends: &Ends<'_>, packet: usize, guess: f64, probe: Duration) -> io::Result<f64> {
-    let good = |rate: f64| -> io::Result<Option<f64>> {
+pub fn highest(guess: f64, mut offer: impl FnMut(f64) -> io::Result<Outcome>) -> io::Result<f64> {
+    search(guess, |rate| {
         for _ in 0..2 {
-            let outcome = run(ends, packet, rate, probe)?;
-            // A sender that could not offer the rate has not shown that the path carries it.
+            let outcome = offer(rate)?;
+            // A sender that could not offer the rate has not shown that the path carries it, and
+            // packets that came long after the last one was sent have only shown a long queue.
             if outcome.loss() <= LOSS_ALLOWED
                 && outcome.sent as f64 >= rate * outcome.seconds * 0.95
             {
@@ -84,8 +85,7 @@ pub fn highest(ends: &Ends<'_>, packet: usize, guess: f64, probe: Duration) -> i
             }
         }
         Ok(None)
-    };
-    search(guess, good)
+    })
 }
 
 fn search(guess: f64, mut good: impl FnMut(f64) -> io::Result<Option<f64>>) -> io::Result<f64> {
@@ -114,7 +114,13 @@ fn search(guess: f64, mut good: impl FnMut(f64) -> io::Result<Option<f64>>) -> i
     Ok(best)
 }
 
-fn send(flows: &[Flow], payload: usize, per_second: f64, duration: Duration) -> io::Result<u64> {
+/// Sends for `duration`, in turn over all sockets; says how many packets that were.
+pub(crate) fn send(
+    flows: &[UdpSocket],
+    payload: usize,
+    per_second: f64,
+    duration: Duration,
+) -> io::Result<u64> {
     sys::fine_timers();
     let mut batch = MessageBatch::new(BATCH, payload);
     let (started, mut sent) = (Instant::now(), 0_u64);
@@ -128,7 +134,7 @@ fn send(flows: &[Flow], payload: usize, per_second: f64, duration: Duration) -> 
             thread::sleep(PACE);
             continue;
         }
-        match batch.send(flow.near.as_fd(), due as usize) {
+        match batch.send(flow.as_fd(), due as usize) {
             Ok(count) => sent += count as u64,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) => return Err(error),
@@ -137,24 +143,33 @@ fn send(flows: &[Flow], payload: usize, per_second: f64, duration: Duration) -> 
     Ok(sent)
 }
 
-fn count(flows: &[Flow], payload: usize, stop: &AtomicBool) -> io::Result<u64> {
+/// Counts until told to stop and nothing has come for a while; also says when the last packet came.
+pub(crate) fn count(
+    flows: &[UdpSocket],
+    payload: usize,
+    stop: &AtomicBool,
+) -> io::Result<(u64, Option<Instant>)> {
     let mut batch = MessageBatch::new(BATCH, payload);
     let mut polls: Vec<_> = flows
         .iter()
-        .map(|flow| sys::readable(flow.far.as_fd()))
+        .map(|flow| sys::readable(flow.as_fd()))
         .collect();
-    let mut received = 0;
+    let (mut received, mut last) = (0, None);
     loop {
-        if sys::wait_readable(&mut polls, SETTLE_MS)? == 0 && stop.load(Ordering::Relaxed) {
-            return Ok(received);
+        if sys::wait_readable(&mut polls, SETTLE_MS)? == 0 {
+            if stop.load(Ordering::Relaxed) {
+                return Ok((received, last));
+            }
+            continue;
         }
         for (flow, _) in flows
             .iter()
             .zip(&polls)
             .filter(|(_, poll)| poll.revents != 0)
         {
-            received += drain(&flow.far, &mut batch, |_| ())?;
+            received += drain(flow, &mut batch, |_| ())?;
         }
+        last = Some(Instant::now());
     }
 }
 

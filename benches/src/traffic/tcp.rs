@@ -1,5 +1,6 @@
 //! TCP streams: large writes, large reads, counted at the receiver after a warm-up.
 
+use std::io::ErrorKind::{NotFound, PermissionDenied};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,7 +45,8 @@ pub fn run(
         .collect::<io::Result<_>>()?;
     let (stop, received) = (AtomicBool::new(false), AtomicU64::new(0));
     let (near, far): (Vec<_>, Vec<_>) = connections.into_iter().unzip();
-    Ok(thread::scope(|scope| {
+    let begun = Instant::now();
+    thread::scope(|scope| {
         for stream in near {
             scope.spawn(|| {
                 keep_apart(streams, false);
@@ -57,16 +59,31 @@ pub fn run(
                 receive(stream, &received);
             });
         }
-        thread::sleep(WARM_UP);
-        edge();
-        let (started, before) = (Instant::now(), received.load(Ordering::Relaxed));
-        thread::sleep(duration);
-        let bytes = received.load(Ordering::Relaxed) - before;
-        let seconds = started.elapsed().as_secs_f64();
-        edge();
+        let outcome = count(duration, &mut edge, || {
+            let received = received.load(Ordering::Relaxed);
+            Ok((received, begun.elapsed().as_secs_f64()))
+        });
         stop.store(true, Ordering::Relaxed);
-        Outcome { bytes, seconds }
-    }))
+        outcome
+    })
+}
+
+/// Counts for `duration` after the warm-up; `so_far` says how much has been received, and when that was.
+pub(crate) fn count(
+    duration: Duration,
+    mut edge: impl FnMut(),
+    so_far: impl Fn() -> io::Result<(u64, f64)>,
+) -> io::Result<Outcome> {
+    thread::sleep(WARM_UP);
+    edge();
+    let (before, begun) = so_far()?;
+    thread::sleep(duration);
+    let (after, ended) = so_far()?;
+    edge();
+    Ok(Outcome {
+        bytes: after - before,
+        seconds: ended - begun,
+    })
 }
 
 /// The two ends of a lone stream are both busy, and so find processors of their own. Of many the
@@ -87,25 +104,40 @@ fn connect(ends: &Ends<'_>) -> io::Result<(TcpStream, TcpStream)> {
         Ok(socket.into())
     })?;
     let listening = listener.local_addr()?;
-    let near: TcpStream = ends.near.0.enter(|| {
-        let socket = stream_socket(listening)?;
-        socket.connect_timeout(&SockAddr::from(listening), Duration::from_secs(5))?;
-        Ok(socket.into())
-    })?;
+    let near = ends.near.0.enter(|| connect_to(listening))?;
     let (far, _) = listener.accept()?;
-    near.set_write_timeout(Some(STUCK_AFTER))?;
-    far.set_read_timeout(Some(STUCK_AFTER))?;
+    prepare(&far)?;
     Ok((near, far))
+}
+
+/// Opens the sender's end of a stream, or the receiver's.
+pub(crate) fn connect_to(there: SocketAddr) -> io::Result<TcpStream> {
+    let socket = stream_socket(there)?;
+    socket.connect_timeout(&SockAddr::from(there), Duration::from_secs(5))?;
+    let stream = socket.into();
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// Lets nobody wait for ever at a stream on which nothing moves any more.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(STUCK_AFTER))?;
+    stream.set_read_timeout(Some(STUCK_AFTER))
 }
 
 /// Congestion control is chosen before connecting: pacing, once begun, would stay.
 fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_tcp_congestion(CONGESTION_CONTROL)?;
-    Ok(socket)
+    match socket.set_tcp_congestion(CONGESTION_CONTROL) {
+        // Where it is not there, or not for everybody, the default is at least the same for all paths.
+        Err(error) if !matches!(error.kind(), NotFound | PermissionDenied) => Err(error),
+        _ => Ok(socket),
+    }
 }
 
-fn send(mut stream: TcpStream, stop: &AtomicBool) {
+/// Sends until told to stop.
+pub(crate) fn send(mut stream: TcpStream, stop: &AtomicBool) {
     let chunk = vec![0x5a; CHUNK];
     while !stop.load(Ordering::Relaxed) {
         match stream.write(&chunk) {
@@ -117,7 +149,7 @@ fn send(mut stream: TcpStream, stop: &AtomicBool) {
 }
 
 /// Reads until the sender closes, or until nothing has come for long after it should have.
-fn receive(mut stream: TcpStream, received: &AtomicU64) {
+pub(crate) fn receive(mut stream: TcpStream, received: &AtomicU64) {
     let mut chunk = vec![0; CHUNK];
     let mut silences = 0;
     while silences < 20 {

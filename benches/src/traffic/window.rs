@@ -5,15 +5,15 @@
 //! nothing moves for a while.
 
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{BATCH, Ends, Flow, HEADERS, drain, sequence};
+use super::{BATCH, Ends, drain, payload_of, sequence};
 use crate::sys::{self, MessageBatch};
 
-const FLOWS: usize = 4;
 const IN_FLIGHT: u64 = 256;
 const ACKNOWLEDGE_EVERY: u64 = 32;
 const STALL_MS: i32 = 5;
@@ -43,13 +43,12 @@ impl Outcome {
 
 /// Sends inner packets of `packet` bytes for `duration`.
 pub fn run(ends: &Ends<'_>, packet: usize, duration: Duration) -> io::Result<Outcome> {
-    let flows = ends.flows(FLOWS)?;
-    let payload = packet.saturating_sub(HEADERS).max(8);
+    let ((near, far), payload) = (ends.flows()?, payload_of(packet));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(&flows, payload, &stop));
+        let receiver = scope.spawn(|| receive(&far, payload, &stop));
         let started = Instant::now();
-        let lost = send(&flows, payload, started + duration);
+        let lost = send(&near, payload, started + duration);
         let seconds = started.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
         let received = receiver
@@ -91,20 +90,19 @@ impl Window {
     }
 }
 
-fn send(flows: &[Flow], payload: usize, deadline: Instant) -> io::Result<u64> {
+/// Keeps every window full until `deadline`; says how many packets were lost.
+pub(crate) fn send(flows: &[UdpSocket], payload: usize, deadline: Instant) -> io::Result<u64> {
     let mut data = MessageBatch::new(BATCH, payload);
     let mut answers = MessageBatch::new(BATCH, 16);
     let mut windows: Vec<_> = flows.iter().map(|_| Window::default()).collect();
     let mut polls: Vec<_> = flows
         .iter()
-        .map(|flow| sys::readable(flow.near.as_fd()))
+        .map(|flow| sys::readable(flow.as_fd()))
         .collect();
     while Instant::now() < deadline {
         let mut moved = 0;
         for (flow, window) in flows.iter().zip(&mut windows) {
-            moved += drain(&flow.near, &mut answers, |answer| {
-                window.acknowledge(answer)
-            })?;
+            moved += drain(flow, &mut answers, |answer| window.acknowledge(answer))?;
             moved += fill(flow, window, &mut data)?;
         }
         if moved == 0 && sys::wait_readable(&mut polls, STALL_MS)? == 0 {
@@ -115,7 +113,7 @@ fn send(flows: &[Flow], payload: usize, deadline: Instant) -> io::Result<u64> {
 }
 
 /// Sends what the window allows, at most one batch.
-fn fill(flow: &Flow, window: &mut Window, data: &mut MessageBatch) -> io::Result<u64> {
+fn fill(flow: &UdpSocket, window: &mut Window, data: &mut MessageBatch) -> io::Result<u64> {
     let count = window.room().min(data.capacity());
     if count == 0 {
         return Ok(0);
@@ -124,7 +122,7 @@ fn fill(flow: &Flow, window: &mut Window, data: &mut MessageBatch) -> io::Result
         let number = window.sent + index as u64 + 1;
         data.buffer_mut(index)[..8].copy_from_slice(&number.to_ne_bytes());
     }
-    match data.send(flow.near.as_fd(), count) {
+    match data.send(flow.as_fd(), count) {
         Ok(sent) => window.sent += sent as u64,
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
         Err(error) => return Err(error),
@@ -132,11 +130,12 @@ fn fill(flow: &Flow, window: &mut Window, data: &mut MessageBatch) -> io::Result
     Ok(count as u64)
 }
 
-fn receive(flows: &[Flow], payload: usize, stop: &AtomicBool) -> io::Result<u64> {
+/// Counts and acknowledges until told to stop.
+pub(crate) fn receive(flows: &[UdpSocket], payload: usize, stop: &AtomicBool) -> io::Result<u64> {
     let mut batch = MessageBatch::new(BATCH, payload);
     let mut polls: Vec<_> = flows
         .iter()
-        .map(|flow| sys::readable(flow.far.as_fd()))
+        .map(|flow| sys::readable(flow.as_fd()))
         .collect();
     let mut seen: Vec<_> = flows.iter().map(|_| Seen::default()).collect();
     while !stop.load(Ordering::Relaxed) {
@@ -149,7 +148,7 @@ fn receive(flows: &[Flow], payload: usize, stop: &AtomicBool) -> io::Result<u64>
             .zip(&polls)
             .filter(|(_, poll)| poll.revents != 0)
         {
-            drain(&flow.far, &mut batch, |datagram| seen.note(flow, datagram))?;
+            drain(flow, &mut batch, |datagram| seen.note(flow, datagram))?;
         }
     }
     Ok(seen.iter().map(|seen| seen.received).sum())
@@ -163,7 +162,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&mut self, flow: &Flow, datagram: &[u8]) {
+    fn note(&mut self, flow: &UdpSocket, datagram: &[u8]) {
         self.highest = self.highest.max(sequence(datagram));
         self.received += 1;
         if self.received.is_multiple_of(ACKNOWLEDGE_EVERY) {
@@ -171,7 +170,7 @@ impl Seen {
             answer[..8].copy_from_slice(&self.highest.to_ne_bytes());
             answer[8..].copy_from_slice(&self.received.to_ne_bytes());
             // A lost answer is made good by the next one.
-            let _ = flow.far.send(&answer);
+            let _ = flow.send(&answer);
         }
     }
 }

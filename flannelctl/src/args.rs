@@ -1,0 +1,165 @@
+//! The command line exactly as typed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use benches::between::PORT;
+use benches::measure::Measurement;
+use benches::{PathSpec, Profile};
+use clap::{Args, Parser, Subcommand};
+
+const BENCH: &str = "Measures what flanneld carries, beside kernel VXLAN, plain routing and others.
+
+Builds two nodes with a container each in network namespaces of this machine, joins them by every path in turn of the \
+measurements, sends the same traffic through all of them, and writes a report. Needs root. Everything it sets up is gone \
+when it ends, however it ends. Nothing outside its own namespaces is touched.";
+
+const SERVE: &str = "Plays the other machine for `flannelctl bench --between`.
+
+It authenticates nobody: whoever reaches it can make it send and receive test traffic. So it listens only on the addresses \
+named here and only until it is interrupted, serves one client at a time, and sends datagrams only to where some have come \
+from. Needs no root.";
+
+const EXAMPLES: &str = "Examples:
+  flannelctl bench --quick                       the gist, in less than a minute
+  flannelctl bench                               everything, in less than a quarter of an hour
+  flannelctl bench --paths kernel-vxlan,udp,udp+io=epoll --metrics tcp1,tcp4-back,max64,rr
+  flannelctl bench --stock /usr/bin/flanneld     stock flannel as well, with an etcd started for it
+  flannelctl bench --list                        every path, profile and metric with its meaning
+
+Between two machines, with the daemon running on both:
+  there$ flannelctl bench serve --listen 192.0.2.2 --listen 10.5.7.0
+  here#  flannelctl bench --between 192.0.2.2 --through underlay=192.0.2.2,overlay=10.5.7.0
+
+Both nodes, the daemons and both ends of the traffic share one machine: throughput is the inverse of what everything
+together costs the processors. Compare paths of one run, never numbers of different machines.";
+
+/// Looks after flanneld.
+#[derive(Debug, Parser)]
+#[command(name = "flannelctl", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What it can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure what flanneld carries, beside kernel VXLAN and others, and write a report
+    #[command(long_about = BENCH, after_help = EXAMPLES)]
+    Bench(Bench),
+}
+
+/// What `bench` can do besides measuring.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Other {
+    /// Play the other machine for --between
+    #[command(long_about = SERVE)]
+    Serve(Serve),
+}
+
+/// The flags of `bench serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address to listen on; the first is where --between goes, traffic may come to all of them
+    #[arg(long, required = true, value_name = "IP[:PORT]", value_parser = endpoint)]
+    pub(crate) listen: Vec<SocketAddr>,
+
+    /// End after the first client
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// The flags of `bench`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, args_override_self = true)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) other: Option<Other>,
+
+    /// Only the gist, in less than a minute
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Paths to compare [default: all; with --quick the main ones]
+    #[arg(long, value_delimiter = ',', value_name = "PATH[+OPTION],...")]
+    pub(crate) paths: Option<Vec<PathSpec>>,
+
+    /// What to measure; NAME-back sends the other way [default: all; with --quick few]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    pub(crate) metrics: Option<Vec<Measurement>>,
+
+    /// What the link between the nodes does to large packets: wire, wiregro, offload
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAME,...",
+        default_value = "wire"
+    )]
+    pub(crate) profiles: Vec<Profile>,
+
+    /// How often everything is measured [default: 5; with --quick 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) repeats: Option<u32>,
+
+    /// Seconds of traffic in one measurement [default: 0.4; with --quick 0.2]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+
+    /// Paths the others are compared with [default: kernel-vxlan,one-packet,plain]
+    #[arg(long, value_delimiter = ',', value_name = "PATH,...")]
+    pub(crate) references: Option<Vec<String>>,
+
+    /// The daemon to measure [default: flanneld beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flanneld: Option<PathBuf>,
+
+    /// A stock flanneld to compare with; needs etcd and etcdctl, and the kernel module br_netfilter
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stock: Option<PathBuf>,
+
+    /// Measure the networks to another machine, where `flannelctl bench serve` runs; needs no root
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with_all = ["paths", "profiles", "stock", "flanneld"])]
+    pub(crate) between: Option<String>,
+
+    /// Addresses of the other machine to compare, each with a name [default: direct=HOST]
+    #[arg(long, value_delimiter = ',', value_name = "NAME=IP,...", requires = "between", value_parser = network)]
+    pub(crate) through: Vec<(String, IpAddr)>,
+
+    /// Directory for report, plots and raw numbers [default: a new one here, by date]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// No progress on the error output
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// Say what can be measured, and measure nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+/// An address, with the usual port where none is given.
+fn endpoint(word: &str) -> Result<SocketAddr, String> {
+    let alone = || word.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT));
+    let endpoint = word.parse().or_else(|_| alone());
+    endpoint.map_err(|_| "not an IP address, with a port or without".to_owned())
+}
+
+/// A named address.
+fn network(word: &str) -> Result<(String, IpAddr), String> {
+    let pair = word.split_once('=').and_then(|(name, address)| {
+        let address = address.parse().ok()?;
+        (!name.is_empty()).then(|| (name.to_owned(), address))
+    });
+    pair.ok_or_else(|| "not a name and an IP address, as in overlay=10.5.7.0".to_owned())
+}
+
+/// A time that measures something and ends some day.
+fn seconds(word: &str) -> Result<f64, String> {
+    let seconds: f64 = word.parse().map_err(|_| "not a number".to_owned())?;
+    let sensible = (0.05..=3600.0).contains(&seconds);
+    sensible
+        .then_some(seconds)
+        .ok_or_else(|| "not between 0.05 and 3600".to_owned())
+}

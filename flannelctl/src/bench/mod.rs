@@ -1,0 +1,87 @@
+//! `flannelctl bench`: from what was typed to a report.
+
+mod between;
+mod lab;
+mod list;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use benches::interrupt;
+use benches::report::Report;
+use benches::run::{Choice, Plan, human};
+
+use crate::args::{Bench, Other};
+
+/// Does what the flags say.
+pub(crate) fn run(arguments: &Bench) -> io::Result<()> {
+    if let Some(Other::Serve(arguments)) = &arguments.other {
+        return between::serve(arguments);
+    }
+    if arguments.list {
+        print!("{}", list::everything());
+        return Ok(());
+    }
+    let directory = arguments.output.as_deref();
+    if let Some(directory) = directory.filter(|directory| directory.exists() && !directory.is_dir())
+    {
+        let why = format!("{} is there already, and no directory", directory.display());
+        return Err(io::Error::other(why));
+    }
+    interrupt::leave_nothing()?;
+    let report = match &arguments.between {
+        Some(host) => between::measure(arguments, host)?,
+        None => lab::measure(arguments)?,
+    };
+    finish(arguments, &report)
+}
+
+/// What the flags choose, and what is usual for the rest.
+fn choice(arguments: &Bench) -> Choice {
+    Choice {
+        quick: arguments.quick,
+        stock: arguments.stock.is_some(),
+        paths: arguments.paths.clone(),
+        metrics: arguments.metrics.clone(),
+        repeats: arguments.repeats,
+        duration: arguments.seconds.map(Duration::from_secs_f64),
+    }
+}
+
+fn announcement(plan: &Plan, settings: &str, total: Duration) -> String {
+    let (paths, repeats) = (plan.lanes.len(), plan.repeats());
+    let total = human(total);
+    format!("{settings}: {paths} paths, up to {repeats} repeats, about {total}")
+}
+
+/// Prints the tables, and writes everything where it was asked for.
+fn finish(arguments: &Bench, report: &Report) -> io::Result<()> {
+    if report.records.is_empty() {
+        let mut reasons: Vec<_> = report
+            .refused
+            .iter()
+            .map(|refusal| refusal.reason.as_str())
+            .collect();
+        reasons.dedup();
+        let reasons = reasons.join("\n  ");
+        return Err(io::Error::other(format!(
+            "nothing could be measured:\n  {reasons}"
+        )));
+    }
+    let directory = arguments.output.clone().unwrap_or_else(|| by_date(report));
+    report.save(&directory)?;
+    println!("{}", report.markdown());
+    println!(
+        "The report with plots and raw numbers: {}/README.md",
+        directory.display()
+    );
+    Ok(())
+}
+
+/// `flannel-bench-2026-11-20-1305`.
+fn by_date(report: &Report) -> PathBuf {
+    let date = report.machine.date.trim_end_matches(" UTC");
+    let date = date.replace(' ', "-").replace(':', "");
+    PathBuf::from(format!("flannel-bench-{date}"))
+}
