@@ -136,6 +136,17 @@ fn vxlan_from_user_space_is_as_stock_but_for_the_device() {
 }
 
 #[test]
+fn vxlan_in_the_kernel_is_as_stock_leaves_it() {
+    let config = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+    let (site, etcd) = two_nodes(config, &["--vxlan-datapath=kernel"]);
+    assert_golden(
+        &etcd,
+        &site.nodes[0],
+        include_str!("golden/kernel-vxlan.txt"),
+    );
+}
+
+#[test]
 fn host_gw_is_as_stock_leaves_it() {
     let (site, etcd) = two_nodes(
         r#"{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}"#,

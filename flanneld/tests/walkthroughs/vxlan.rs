@@ -16,7 +16,11 @@ const SUBNETS: &str = "/coreos.com/network/subnets";
 /// What carries node 1's packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
+    /// The kernel, as stock sets it up.
     Kernel,
+    /// The kernel, as this daemon sets it up.
+    KernelByDaemon,
+    /// This daemon itself.
     Daemon,
 }
 
@@ -34,10 +38,14 @@ impl Scene {
         let endpoints = format!("--etcd-endpoints={}", etcd.endpoints());
         for (node, subnet) in site.nodes.iter_mut().zip(["10.1.15.1/24", "10.1.16.1/24"]) {
             node.preset("10.1.0.0/16", subnet);
-            if first == First::Daemon || subnet.starts_with("10.1.16.") {
-                node.start(&[&endpoints]);
-                node.await_ready();
+            match first {
+                First::Kernel if subnet.starts_with("10.1.15.") => continue,
+                First::KernelByDaemon if subnet.starts_with("10.1.15.") => {
+                    node.start(&[&endpoints, "--vxlan-datapath=kernel"]);
+                }
+                _ => node.start(&[&endpoints]),
             }
+            node.await_ready();
         }
         let scene = Self {
             etcd,
@@ -122,6 +130,11 @@ fn a_stock_node_and_this_one_carry_everything_both_ways() {
 #[test]
 fn two_nodes_of_this_daemon_carry_everything_both_ways() {
     carries_everything_both_ways(First::Daemon);
+}
+
+#[test]
+fn a_node_with_the_kernels_device_and_one_without_carry_everything_both_ways() {
+    carries_everything_both_ways(First::KernelByDaemon);
 }
 
 #[test]
