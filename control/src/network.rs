@@ -298,6 +298,10 @@ fn pool(config: &Object, fields: &FamilyFields) -> Result<Pool, ConfigError> {
     if let Some(max) = bound(config, fields.subnet_max, &pool)? {
         pool.max = max;
     }
+    if pool.min > pool.max {
+        let (min, max) = (fields.subnet_min, fields.subnet_max);
+        return refuse(&format!("{min} must not be above {max}"));
+    }
     Ok(pool)
 }
 
@@ -452,6 +456,17 @@ mod tests {
             in_words(parse(r#"{"Network":"10.5.0.0/28"}"#).ipv4),
             "10.5.0.0/28 /30 10.5.0.4..10.5.0.12"
         );
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_refused() {
+        // Stock takes it, and ends for want of a subnet.
+        let upside_down =
+            r#"{"Network":"10.5.0.0/16","SubnetMin":"10.5.9.0","SubnetMax":"10.5.8.0"}"#;
+        let refused = NetworkConfig::parse(upside_down).unwrap_err().to_string();
+        assert_eq!(refused, "SubnetMin must not be above SubnetMax");
+        let single = r#"{"Network":"10.5.0.0/16","SubnetMin":"10.5.9.0","SubnetMax":"10.5.9.0"}"#;
+        assert!(NetworkConfig::parse(single).is_ok());
     }
 
     #[test]

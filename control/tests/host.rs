@@ -222,6 +222,40 @@ fn iptables_rules_come_come_back_and_go() {
 }
 
 #[test]
+fn ip6tables_rules_come_come_back_and_go() {
+    in_namespace("ip6tables_rules_come_come_back_and_go", || {
+        let both = |wanted| {
+            let extra = r#","EnableIPv6":true,"IPv6Network":"fd05::/48""#;
+            let key = "10.5.26.0-24&fd05:0:0:1::-64".parse().unwrap();
+            Firewall::new(&network(extra), key, wanted)
+        };
+        sh("ip6tables -A FORWARD -s fd17::/16 -j ACCEPT");
+        let mut rules = both(ALL_RULES);
+        rules.set_up().unwrap();
+        let ours = || sh("ip6tables-save | grep flanneld; iptables-save | grep flanneld");
+        let all = ours();
+        assert_eq!(all.lines().count(), 22, "{all}");
+        for rule in [
+            "-s fd05:0:0:1::/64 -d fd05::/48",
+            "-s fd05::/48 ! -d ff00::/8",
+        ] {
+            assert!(all.contains(rule), "{rule}: {all}");
+        }
+        rules.restore().unwrap();
+        assert_eq!(ours(), all);
+        sh("ip6tables -t nat -F FLANNEL-POSTRTG");
+        rules.restore().unwrap();
+        assert_eq!(ours(), all);
+        both(NO_RULES).set_up().unwrap();
+        let left = sh("ip6tables-save");
+        assert!(
+            !left.contains("FLANNEL") && left.contains("-s fd17::/16"),
+            "{left}"
+        );
+    });
+}
+
+#[test]
 fn nftables_rules_come_come_back_and_replace_those_of_iptables() {
     in_namespace(
         "nftables_rules_come_come_back_and_replace_those_of_iptables",

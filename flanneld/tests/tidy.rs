@@ -157,6 +157,7 @@ fn every_script_says_what_it_does() {
 #[test]
 fn documents_lead_to_files_that_exist() {
     let documents = [
+        "docs/compatibility.md",
         "README.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",
@@ -193,4 +194,38 @@ fn documents_lead_to_files_that_exist() {
             }
         }
     }
+}
+
+/// The names in the last column of a table's row.
+fn tests_named(row: &str) -> Vec<&str> {
+    let last = row.trim_end_matches('|').rsplit('|').next();
+    let words = last.unwrap_or_default().split('`');
+    words.skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_test_named_in_a_comparison_exists() {
+    let page = fs::read_to_string(root().join("docs/compatibility.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let sources = sources();
+    // A test is a function, or a line that names one version of several.
+    let exists = |name: &str| {
+        let (function, version) = (format!("fn {name}("), format!("    {name}("));
+        sources
+            .iter()
+            .any(|(_, text)| text.contains(&function) || text.contains(&version))
+    };
+    let mut count = 0;
+    for row in rows.filter(|row| !row.starts_with("| ---") && !row.contains("| test |")) {
+        let names = tests_named(row);
+        assert!(
+            !names.is_empty() || row.contains("not yet"),
+            "no test: {row}"
+        );
+        for name in names {
+            assert!(exists(name), "`{name}` is no test: {row}");
+            count += 1;
+        }
+    }
+    assert!(count > 100, "only {count} tests are named");
 }

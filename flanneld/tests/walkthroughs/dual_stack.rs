@@ -101,6 +101,20 @@ fn udp_carries_both_families() {
 }
 
 #[test]
+fn host_gw_routes_both_families_as_stock_does() {
+    let (site, etcd) = two_daemons("host-gw");
+    let node = &site.nodes[0];
+    node.prints("ip route show", "10.5.96.0/24 via 192.168.77.2 dev eth0");
+    let route = "fd05:0:0:96::/64 via fd77::2 dev eth0 metric 1024 pref medium";
+    node.prints("ip -6 route show", route);
+    assert_eq!(
+        etcd.get(&format!("{SUBNETS}/10.5.47.0-24&fd05:0:0:47::-64"))
+            .unwrap(),
+        r#"{"PublicIP":"192.168.77.1","PublicIPv6":"fd77::1","BackendType":"host-gw"}"#
+    );
+}
+
+#[test]
 fn a_stock_node_and_this_one_carry_both_families_both_ways() {
     let (mut site, etcd) = site("vxlan");
     start(&mut site.nodes[1], &etcd, 96);
