@@ -178,9 +178,11 @@ impl Hold {
     pub fn answered(&mut self, answer: Answer, now: Duration) {
         let asked = self.asked.take();
         match answer {
+            Answer::Written(lease) if asked == Some(self.state) || self.has_heard_of(&lease) => {
+                self.renewed(lease, asked, now)
+            }
             // What was heard meanwhile may be older than our writing, or newer.
-            Answer::Written(_) if asked != Some(self.state) => self.look_again(now),
-            Answer::Written(lease) => self.renewed(lease, now),
+            Answer::Written(_) => self.look_again(now),
             Answer::Seen(all) => {
                 self.failing = false;
                 self.look_into(&all, now);
@@ -191,6 +193,11 @@ impl Hold {
             Answer::Refused(RegistryError::Conflict(_)) => self.look_again(now),
             Answer::Refused(error) => self.failed(&error, now),
         }
+    }
+
+    /// The registry may tell of our writing before it answers.
+    fn has_heard_of(&self, lease: &Lease) -> bool {
+        self.state == State::Ours && self.lease.revision == lease.revision
     }
 
     /// Our record in the version known.
@@ -221,7 +228,7 @@ impl Hold {
             ));
         }
         let before = std::mem::replace(&mut self.state, State::Ours);
-        if lease.reserved != self.lease.reserved {
+        if lease.reserved != self.lease.reserved && self.asked.is_none() {
             info!("our lease is now {lease}");
         }
         if (self.lease.revision, self.lease.reserved) != (lease.revision, lease.reserved) {
@@ -301,8 +308,8 @@ impl Hold {
         self.due = Some(now);
     }
 
-    fn renewed(&mut self, lease: Lease, now: Duration) {
-        if self.state == State::Missing {
+    fn renewed(&mut self, lease: Lease, asked: Option<State>, now: Duration) {
+        if asked == Some(State::Missing) {
             info!("our lease {} is in the registry again", lease.key);
         } else {
             info!("lease {} renewed", lease.key);

@@ -16,6 +16,9 @@ by a packet engine in this process.";
 const EXAMPLES: &str = "Every flag can be given as FLANNELD_ and its name in capitals in the environment, with _ for -.
 One dash is as good as two.
 
+flanneld cleanup [flags] removes what runs of this daemon and of flannel left on this host: devices, routes,
+firewall rules, subnet and state file. Give it the flags the daemon was given; --dry-run only tells.
+
 Exit codes: 0 asked to end by SIGTERM, SIGINT or SIGQUIT; 1 cannot start; 2 flags that make no sense;
 128 and the signal's number when a second signal came first. Rules and files stay for containers that run on.
 
@@ -173,6 +176,14 @@ pub(crate) struct Args {
     /// Where leases are kept: in etcd, or in a directory that all nodes share
     #[arg(long, value_name = "etcd|file:DIR", default_value = "etcd", help_heading = OWN)]
     pub(crate) store: String,
+
+    /// With cleanup: only tell what would be removed
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
+    pub(crate) dry_run: bool,
+
+    /// With cleanup: give this node's lease back, too, so that others can have its subnet at once
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
+    pub(crate) release_lease: bool,
 
     /// What this node knows of config, lease and peers, for a start while the store does not answer; none
     /// to remember nothing [default: the subnet file's name and .state]

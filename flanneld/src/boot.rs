@@ -211,7 +211,8 @@ fn follow(registry: &dyn Registry, sender: Sender<Happening>) -> Result<Watch> {
     Ok(registry.watch(Box::new(tell))?)
 }
 
-fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
+/// Opens the store the settings name.
+pub(crate) fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
     Ok(match &settings.store {
         Store::File {
             dir,

@@ -38,7 +38,7 @@ const NO_IPSEC: &str = "the ipsec backend is not served: leave the flag out";
 const OFF: [&str; 7] = ["0", "f", "F", "false", "FALSE", "False", ""];
 
 /// What only makes sense when typed.
-const TYPED_ONLY: [&str; 2] = ["version", "help"];
+const TYPED_ONLY: [&str; 4] = ["version", "help", "dry-run", "release-lease"];
 
 /// Reads the words after the program's name, then the environment.
 pub(crate) fn effective(

@@ -5,6 +5,7 @@ mod args;
 mod backend;
 mod boot;
 mod caller;
+mod cleanup;
 mod daemon;
 mod go_flags;
 mod log;
@@ -28,9 +29,13 @@ use tracing::{error, info, warn};
 /// Exit code for a command line that makes no sense, so that service managers see a failure.
 const BAD_USAGE: u8 = 2;
 
+/// The first word that is no flag and has a meaning.
+const CLEANUP: &str = "cleanup";
+
 fn main() -> ExitCode {
-    let words = match go_flags::effective(std::env::args().skip(1), |name| std::env::var(name).ok())
-    {
+    let mut typed = std::env::args().skip(1).peekable();
+    let cleanup = typed.next_if(|word| word == CLEANUP).is_some();
+    let words = match go_flags::effective(typed, |name| std::env::var(name).ok()) {
         Ok(words) => words,
         Err(refused) => return complain(&refused),
     };
@@ -42,10 +47,22 @@ fn main() -> ExitCode {
         eprintln!("{}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
+    let wish = cleanup::Wish {
+        dry_run: args.dry_run,
+        release_lease: args.release_lease,
+    };
+    if !cleanup && (wish.dry_run || wish.release_lease) {
+        return complain(&"--dry-run and --release-lease are for flanneld cleanup");
+    }
     let settings = match Settings::try_from(args) {
         Ok(settings) => settings,
         Err(wrong) => return complain(&wrong),
     };
+    if cleanup {
+        return outcome(cleanup::run(&settings, wish), |why| {
+            eprintln!("flanneld: {why}")
+        });
+    }
     log::start(settings.verbosity);
     for remark in words.remarks.iter().chain(&settings.remarks) {
         warn!("{remark}");
@@ -54,10 +71,14 @@ fn main() -> ExitCode {
         "flanneld {} starting: {settings:?}",
         env!("CARGO_PKG_VERSION")
     );
-    match daemon::run(&settings) {
+    outcome(daemon::run(&settings), |why| error!("{why}"))
+}
+
+fn outcome(ended: anyhow::Result<()>, tell: impl Fn(&str)) -> ExitCode {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            error!("{why:#}");
+            tell(&format!("{why:#}"));
             ExitCode::FAILURE
         }
     }

@@ -244,6 +244,18 @@ fn a_record_removed_while_it_was_being_renewed_is_looked_for() {
 }
 
 #[test]
+fn a_record_heard_of_before_the_answer_to_its_writing_is_ours() {
+    let mut scene = scene();
+    fs::remove_file(scene.path()).unwrap();
+    scene.look();
+    let call = scene.hold.tick(NOW).unwrap();
+    let answer = call.make(&*scene.registry);
+    scene.hold.hear(&News::Put(scene.records().remove(0)), NOW);
+    scene.hold.answered(answer, NOW);
+    assert_eq!(scene.hold.due(), Some(NOW + DAY - MARGIN));
+}
+
+#[test]
 fn two_running_nodes_with_one_public_address_hear_of_each_other_and_do_not_quarrel() {
     // Stock nodes share the subnet in silence.
     let mut scene = scene();

@@ -8,6 +8,7 @@ pub mod links;
 pub mod monitor;
 mod netlink;
 mod sysctl;
+pub mod traces;
 pub mod vxlan;
 
 pub use netlink::{

@@ -7,6 +7,7 @@
     reason = "the helpers of tests may fail them as the tests themselves may"
 )]
 
+mod cleanup;
 mod config;
 mod end;
 mod files;

@@ -25,6 +25,7 @@ fn interface(index: u32, name: &str, nets: &[&str]) -> Interface {
         up: true,
         mac: None,
         vxlan: None,
+        tun: false,
         addresses: nets.iter().map(address).collect(),
     }
 }

@@ -1,5 +1,6 @@
 //! The rules in iptables' language: two chains of our own, each with one jump to it from a chain of the kernel's.
 
+use super::remains::Remains;
 use super::rules::{KUBE_PROXY_MARK, Rule, Side, Verdict, leaving, passing};
 use super::{Keep, Overlay, run};
 use ipnet::IpNet;
@@ -69,6 +70,51 @@ pub(super) fn list(overlay: &Overlay) -> io::Result<String> {
     Ok(of(&LEAVING, &tables.nat) + &of(&PASSING, &tables.filter))
 }
 
+/// Everything of ours in one family's tables, whoever set it up.
+pub(super) fn remains(
+    family: IpNet,
+    networks: &[IpNet],
+    own: &[IpNet],
+) -> io::Result<Vec<Remains>> {
+    let tables = Tables::read(family)?;
+    let removal = |what: String, batch: String| Remains {
+        what,
+        tool: tables.restore(),
+        words: &["-w", LOCK_LIMIT, "--noflush"],
+        batch,
+    };
+    let masquerades = LEAVING.bare_rules(&tables.nat, networks, own);
+    // Anybody may let a network pass; only where the rest stands as well was it an old flannel.
+    let of_old = if masquerades.is_empty() {
+        &[]
+    } else {
+        networks
+    };
+    let passes = PASSING.bare_rules(&tables.filter, of_old, own);
+    let mut found = Vec::new();
+    for (chain, saved, bare) in [
+        (&LEAVING, &tables.nat, masquerades),
+        (&PASSING, &tables.filter, passes),
+    ] {
+        let batch = chain.batch(saved, None);
+        if !batch.is_empty() {
+            let what = format!(
+                "{} chain {} of table {}",
+                tables.family, chain.name, chain.table
+            );
+            found.push(removal(what, batch));
+        }
+        for rule in bare {
+            let what = format!("{} rule {rule}", tables.family);
+            found.push(removal(
+                what,
+                format!("*{}\n-D {rule}\nCOMMIT\n", chain.table),
+            ));
+        }
+    }
+    Ok(found)
+}
+
 /// One family's tables as the tool saves them.
 struct Tables {
     family: &'static str,
@@ -95,12 +141,14 @@ impl Tables {
         if batch.is_empty() {
             return Ok(());
         }
-        run(
-            &format!("{}-restore", self.family),
-            &["-w", LOCK_LIMIT, "--noflush"],
-            batch,
-        )
-        .map(drop)
+        run(self.restore(), &["-w", LOCK_LIMIT, "--noflush"], batch).map(drop)
+    }
+
+    fn restore(&self) -> &'static str {
+        match self.family {
+            "iptables" => "iptables-restore",
+            _ => "ip6tables-restore",
+        }
     }
 }
 
@@ -108,6 +156,49 @@ impl Chain {
     /// Whether a saved line is a rule of ours.
     fn concerns(&self, line: &str) -> bool {
         line.starts_with("-A ") && line.split_whitespace().any(|word| word == self.name)
+    }
+
+    /// Rules in the kernel's chain itself, as older versions left them: with our comment, or exactly as the
+    /// first ones wrote them.
+    fn bare_rules(&self, saved: &str, networks: &[IpNet], own: &[IpNet]) -> Vec<String> {
+        let comment = format!("--comment \"{}\"", self.comment);
+        let jump = format!("-j {}", self.name);
+        let old: Vec<String> = networks
+            .iter()
+            .flat_map(|network| self.first_rules(*network, own))
+            .collect();
+        let rules = saved.lines().filter_map(|line| line.strip_prefix("-A "));
+        rules
+            .filter(|rule| rule.starts_with(&format!("{} ", self.hook)))
+            .filter(|rule| rule.contains(&comment) || old.iter().any(|known| known == rule))
+            .filter(|rule| !rule.ends_with(&jump))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The rules of flannel before it had chains of its own.
+    fn first_rules(&self, network: IpNet, own: &[IpNet]) -> Vec<String> {
+        let hook = self.hook;
+        if self.table == PASSING.table {
+            return vec![
+                format!("{hook} -s {network} -j ACCEPT"),
+                format!("{hook} -d {network} -j ACCEPT"),
+            ];
+        }
+        let mut rules = vec![format!("{hook} -s {network} -d {network} -j RETURN")];
+        rules.extend(
+            own.iter()
+                .map(|own| format!("{hook} ! -s {network} -d {own} -j RETURN")),
+        );
+        for random in ["", " --random-fully"] {
+            rules.push(format!(
+                "{hook} -s {network} ! -d 224.0.0.0/4 -j MASQUERADE{random}"
+            ));
+            rules.push(format!(
+                "{hook} ! -s {network} -d {network} -j MASQUERADE{random}"
+            ));
+        }
+        rules
     }
 
     /// Rules another daemon keeps in the same chain.
@@ -290,6 +381,34 @@ COMMIT
         assert_eq!(PASSING.lines_of_others(&saved, &overlay()), [others]);
         let mark = "-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN";
         assert!(!overlay().is_anothers(mark));
+    }
+
+    #[test]
+    fn rules_of_older_versions_are_told_from_other_peoples() {
+        let (network, own) = (
+            ["10.5.0.0/16".parse().unwrap()],
+            ["10.5.98.0/24".parse().unwrap()],
+        );
+        let ours = [
+            "POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -j RETURN",
+            "POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE",
+            "POSTROUTING ! -s 10.5.0.0/16 -d 10.5.98.0/24 -j RETURN",
+            "POSTROUTING -s 10.9.0.0/16 -m comment --comment \"flanneld masq\" -j MASQUERADE",
+        ];
+        let others = [
+            "POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+            "POSTROUTING -s 10.6.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE",
+            "POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG",
+        ];
+        let lines = ours
+            .iter()
+            .chain(&others)
+            .map(|rule| format!("-A {rule}\n"));
+        let saved: String = lines.collect();
+        assert_eq!(LEAVING.bare_rules(&saved, &network, &own), ours);
+        let passing = "-A FORWARD -s 10.5.0.0/16 -j ACCEPT\n";
+        assert_eq!(PASSING.bare_rules(passing, &network, &own).len(), 1);
+        assert!(PASSING.bare_rules(passing, &[], &own).is_empty());
     }
 
     #[test]

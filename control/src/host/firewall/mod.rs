@@ -6,6 +6,7 @@
 
 mod iptables;
 mod nftables;
+pub mod remains;
 mod rules;
 
 use crate::network::NetworkConfig;

@@ -1,5 +1,6 @@
 //! The rules in nftables' language: one table of our own for each family, replaced whole.
 
+use super::remains::Remains;
 use super::rules::{KUBE_PROXY_MARK, Rule, Side, Verdict, leaving, passing};
 use super::{Keep, Overlay, run};
 use ipnet::IpNet;
@@ -23,6 +24,19 @@ pub(super) fn remove(family: IpNet) -> io::Result<()> {
         &format!("table {name}\ndelete table {name}\n"),
     )
     .map(drop)
+}
+
+/// Our table, if it stands.
+pub(super) fn remains(family: IpNet) -> io::Result<Vec<Remains>> {
+    let name = table(family);
+    let stands = !whole(family)?.is_empty();
+    let ours = stands.then(|| Remains {
+        what: format!("nftables table {name}"),
+        tool: "nft",
+        words: &["-f", "-"],
+        batch: format!("table {name}\ndelete table {name}\n"),
+    });
+    Ok(ours.into_iter().collect())
 }
 
 /// Our rules as they stand; empty if the table is gone.

@@ -32,6 +32,8 @@ pub struct Interface {
     pub mac: Option<Mac>,
     /// What it is made of if it is a VXLAN device.
     pub vxlan: Option<VxlanDevice>,
+    /// Whether it is a TUN device.
+    pub tun: bool,
     /// Its addresses in the kernel's order.
     pub addresses: Vec<Address>,
 }
@@ -80,6 +82,12 @@ pub struct RouteFound {
 }
 
 impl Interface {
+    /// Whether this is a TUN device by the name flannel gives it.
+    pub fn is_flannel_tun(&self) -> bool {
+        let number = self.name.strip_prefix("flannel").unwrap_or_default();
+        self.tun && number.parse::<u32>().is_ok()
+    }
+
     /// Whether this is a kernel VXLAN device by the name flannel gives it.
     pub fn is_flannel_vxlan(&self) -> bool {
         self.vxlan.is_some_and(|VxlanDevice { vni, .. }| {
@@ -191,7 +199,10 @@ fn interface(answer: RouteNetlinkMessage) -> Option<Interface> {
             LinkAttribute::IfName(name) => interface.name = name,
             LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
             LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().ok().map(Mac),
-            LinkAttribute::LinkInfo(info) => interface.vxlan = vxlan(&info),
+            LinkAttribute::LinkInfo(info) => {
+                interface.vxlan = vxlan(&info);
+                interface.tun = info.contains(&LinkInfo::Kind(InfoKind::Tun));
+            }
             _ => {}
         }
     }
