@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use crate::sys;
+use crate::{preflight, sys};
 
 /// A network namespace that lives as long as this value and the processes started in it.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ impl Namespace {
     /// A command that will run inside and die with the thread that starts it.
     pub fn command(&self, program: &str) -> io::Result<Command> {
         let mut command = Command::new(program);
+        command.env("PATH", preflight::search_path());
         sys::start_inside(&mut command, self.handle.try_clone()?);
         Ok(command)
     }

@@ -39,9 +39,14 @@ pub fn check() -> io::Result<()> {
 
 /// Whether a command is found where programs are looked for.
 pub fn is_installed(command: &str) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default() + ":" + ALSO;
+    let path = search_path();
     path.split(':')
         .any(|directory| Path::new(directory).join(command).is_file())
+}
+
+/// Where programs are looked for, administrators' included.
+pub(crate) fn search_path() -> String {
+    std::env::var("PATH").unwrap_or_default() + ":" + ALSO
 }
 
 fn refuse(why: &str) -> io::Result<()> {

@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 
 const BENCH: &str = "Measures what flanneld carries, beside kernel VXLAN, plain routing and others.
 
-Builds two nodes with a container each in network namespaces of this machine, joins them by every path in turn of the \
-measurements, sends the same traffic through all of them, and writes a report. Needs root. Everything it sets up is gone \
+Builds pairs of nodes with a container each in network namespaces of this machine, joins each pair in another way, sends \
+the same traffic through all of them in turn, and writes a report with tables, plots and raw numbers. Needs root. Everything it sets up is gone \
 when it ends, however it ends. Nothing outside its own namespaces is touched.";
 
 const SERVE: &str = "Plays the other machine for `flannelctl bench --between`.
@@ -31,8 +31,8 @@ Between two machines, with the daemon running on both:
   there$ flannelctl bench serve --listen 192.0.2.2 --listen 10.5.7.0
   here#  flannelctl bench --between 192.0.2.2 --through underlay=192.0.2.2,overlay=10.5.7.0
 
-Both nodes, the daemons and both ends of the traffic share one machine: throughput is the inverse of what everything
-together costs the processors. Compare paths of one run, never numbers of different machines.";
+Both nodes, the daemons and both ends of the traffic share one machine: throughput is the inverse of what everything together \
+costs the processors. Compare paths of one run, never numbers of different machines.";
 
 /// Looks after flanneld.
 #[derive(Debug, Parser)]

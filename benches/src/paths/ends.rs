@@ -16,6 +16,8 @@ use crate::lab::{Lab, Side, Subnet};
 
 const UDP_PORT: u16 = 8285;
 const VXLAN_PORT: u16 = 8472;
+/// What `ip` says where a kind of device is not built in.
+const NO_VXLAN: &str = "Unknown device type";
 const LEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whatever runs while the path is up.
@@ -186,7 +188,13 @@ fn add_vxlan_device(lab: &Lab, side: Side) -> io::Result<()> {
          addr add {base}/32 dev flannel.{VNI}\n\
          link set flannel.{VNI} up"
     );
-    lab.node(side).ip(&lines).map(drop)
+    match lab.node(side).ip(&lines) {
+        Err(error) if error.to_string().contains(NO_VXLAN) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel has no VXLAN of its own; where it is a module: modprobe vxlan",
+        )),
+        other => other.map(drop),
+    }
 }
 
 /// What flannel does per peer: a permanent neighbour, a forwarding entry, an on-link route.

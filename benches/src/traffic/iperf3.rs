@@ -8,10 +8,15 @@ use serde_json::Value;
 
 use super::Ends;
 use crate::daemon::Daemon;
+use crate::preflight;
 use crate::scratch::Scratch;
 
 /// Gigabits per second that iperf3 receives over `streams` connections.
 pub fn tcp_gbps(ends: &Ends<'_>, streams: usize, duration: Duration) -> io::Result<f64> {
+    if !preflight::is_installed("iperf3") {
+        let why = "there is no `iperf3`: install it (Debian: apt install iperf3)";
+        return Err(io::Error::other(why));
+    }
     let scratch = Scratch::new()?;
     let mut server = ends.far.0.command("iperf3")?;
     let _server = Daemon::start(

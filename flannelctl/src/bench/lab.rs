@@ -14,6 +14,9 @@ use crate::args::Bench;
 
 const SETTING: &str = "Both nodes, the daemons and both ends of the traffic share this machine.";
 
+/// All paths are up all the time: what dozens of idle daemons do every few seconds would be measured too.
+const LEAVE_RULES_ALONE: &str = "iptables-resync=3600";
+
 /// The daemons' programs.
 struct Programs {
     flanneld: PathBuf,
@@ -62,7 +65,10 @@ impl Programs {
     }
 
     fn bring_up(&self, lane: &Lane, profile: Profile) -> io::Result<Box<dyn Subject>> {
-        let spec: PathSpec = lane.name.parse().map_err(io::Error::other)?;
+        let mut spec: PathSpec = lane.name.parse().map_err(io::Error::other)?;
+        if spec.has_daemon() {
+            spec.options.push(LEAVE_RULES_ALONE.to_owned());
+        }
         let stock = || {
             let why = "--stock FILE says where the stock daemon is";
             self.stock.as_ref().ok_or_else(|| io::Error::other(why))

@@ -4,8 +4,9 @@ mod between;
 mod lab;
 mod list;
 
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use benches::interrupt;
@@ -23,18 +24,31 @@ pub(crate) fn run(arguments: &Bench) -> io::Result<()> {
         print!("{}", list::everything());
         return Ok(());
     }
-    let directory = arguments.output.as_deref();
-    if let Some(directory) = directory.filter(|directory| directory.exists() && !directory.is_dir())
-    {
-        let why = format!("{} is there already, and no directory", directory.display());
-        return Err(io::Error::other(why));
-    }
     interrupt::leave_nothing()?;
+    let here = Path::new(".");
+    must_be_writable(arguments.output.as_deref().unwrap_or(here))?;
     let report = match &arguments.between {
         Some(host) => between::measure(arguments, host)?,
         None => lab::measure(arguments)?,
     };
     finish(arguments, &report)
+}
+
+/// Finds out before a quarter of an hour has passed; leaves no directory for a run that is interrupted.
+fn must_be_writable(directory: &Path) -> io::Result<()> {
+    let explain = |error| {
+        let directory = directory.display();
+        io::Error::other(format!(
+            "cannot write to {directory}: {error}; --output DIR names another place"
+        ))
+    };
+    fs::create_dir_all(directory).map_err(explain)?;
+    let probe = directory.join(".flannelctl");
+    fs::write(&probe, "").map_err(explain)?;
+    fs::remove_file(&probe)?;
+    // One with earlier reports in it stays.
+    let _ = fs::remove_dir(directory);
+    Ok(())
 }
 
 /// What the flags choose, and what is usual for the rest.
@@ -69,7 +83,10 @@ fn finish(arguments: &Bench, report: &Report) -> io::Result<()> {
             "nothing could be measured:\n  {reasons}"
         )));
     }
-    let directory = arguments.output.clone().unwrap_or_else(|| by_date(report));
+    let directory = arguments
+        .output
+        .clone()
+        .unwrap_or_else(|| by_date(&report.machine.date));
     report.save(&directory)?;
     println!("{}", report.markdown());
     println!(
@@ -80,8 +97,8 @@ fn finish(arguments: &Bench, report: &Report) -> io::Result<()> {
 }
 
 /// `flannel-bench-2026-11-20-1305`.
-fn by_date(report: &Report) -> PathBuf {
-    let date = report.machine.date.trim_end_matches(" UTC");
+fn by_date(date: &str) -> PathBuf {
+    let date = date.trim_end_matches(" UTC");
     let date = date.replace(' ', "-").replace(':', "");
     PathBuf::from(format!("flannel-bench-{date}"))
 }
