@@ -3,7 +3,8 @@
 //! A [`Lab`] is two nodes joined by a veth, each with a bridge and one container, all in network
 //! namespaces of this process. A [`Path`] is what carries packets between the two containers:
 //! plain routing, kernel VXLAN, the daemon, or a one-packet-at-a-time peer. [`traffic`] sends
-//! through it, [`cpu`] says what that cost, [`stats`] and [`report`] say what it means.
+//! through it, [`cpu`] says what that cost, [`stats`], [`report`] and [`plot`] say what it means. A
+//! [`run`] measures many of them in turn; [`between`] does it with two machines instead of a lab.
 //!
 //! ```text
 //! container a ── cni0 ── node a ── eth0 ═══ eth0 ── node b ── cni0 ── container b

@@ -219,6 +219,53 @@ fn nothing_measured_is_a_failure() {
     );
 }
 
+/// A directory with what a lab is built with, and nothing else.
+fn bare_tools() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let path = std::env::var("PATH").unwrap() + ":/usr/sbin:/sbin";
+    for tool in ["ip", "bridge", "ethtool"] {
+        let places = path.split(':').map(|place| Path::new(place).join(tool));
+        let found = places.into_iter().find(|file| file.exists()).unwrap();
+        std::os::unix::fs::symlink(found, directory.path().join(tool)).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn programs_that_are_missing_are_named_with_their_packages() {
+    let (mark, directory, tools) = ("bare", TempDir::new().unwrap(), bare_tools());
+    let words = [
+        "--paths",
+        "plain,stock-udp",
+        "--metrics",
+        "rr,iperf1",
+        "--stock",
+        PROGRAM,
+    ];
+    let mut command = bench(mark, directory.path(), &words);
+    command.env("PATH", tools.path());
+    let finished = finished(command, mark);
+    assert!(finished.status.success(), "{}", said(&finished));
+    assert_eq!(measured(&report(directory.path()), "rr_p50"), ["plain"]);
+    let page = fs::read_to_string(directory.path().join("README.md")).unwrap();
+    for reason in [
+        "- wire, stock-udp: stock flannel keeps leases in etcd, and there is none here: install it",
+        "- wire, plain, iperf1: there is no `iperf3`: install it",
+    ] {
+        assert!(page.contains(reason), "{page}");
+    }
+}
+
+#[test]
+fn a_machine_that_does_not_serve_is_asked_to() {
+    let (mark, directory) = ("silent", TempDir::new().unwrap());
+    let command = bench(mark, directory.path(), &["--between", "127.0.0.1:1"]);
+    let finished = finished(command, mark);
+    assert!(!finished.status.success());
+    let cure = "is `flannelctl bench serve --listen 127.0.0.1` running there?";
+    assert!(said(&finished).contains(cure), "{}", said(&finished));
+}
+
 /// Starts a run that would take long, and ends it by a signal once it is in the middle.
 fn interrupted_by(signal: &str, number: i32) {
     let directory = TempDir::new().unwrap();
