@@ -66,9 +66,8 @@ impl Health {
     fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut request = [0; REQUEST_MAX];
-        let length = stream.read(&mut request)?;
-        let (status, text) = self.verdict(path(&request[..length]), since_boot());
+        let request = head(&mut stream)?;
+        let (status, text) = self.verdict(path(&request), since_boot());
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             text.len()
@@ -85,6 +84,23 @@ impl Health {
             _ => ("404 Not Found", "404 page not found\n"),
         }
     }
+}
+
+/// A request up to the empty line, which may come in pieces: had one of them not been read when the connection is
+/// closed, the kernel would take the answer back. Of what has no such line, as much as came in time.
+fn head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let (mut request, mut piece) = (Vec::new(), [0; REQUEST_MAX]);
+    let deadline = since_boot() + PATIENCE;
+    let ends = |request: &[u8]| request.windows(4).any(|end| end == b"\r\n\r\n");
+    while request.len() < REQUEST_MAX && !ends(&request) && since_boot() < deadline {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => request.extend_from_slice(&piece[..length]),
+            Err(error) if request.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(request)
 }
 
 /// The path asked for, by whatever method, without what follows a question mark.
@@ -136,6 +152,23 @@ mod tests {
         assert_eq!(get("/readyz?verbose"), "HTTP/1.1 200 OK flanneld is ready");
         assert!(get("/metrics").starts_with("HTTP/1.1 404"));
         assert!(ask(address, "HEAD /healthz HTTP/1.0\r\n\r\n").contains("200"));
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_answered() {
+        let address = Health::default()
+            .serve("127.0.0.1:0".parse().unwrap())
+            .unwrap();
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_nodelay(true).unwrap();
+            for piece in ["GET /heal", "thz HTTP/1.1\r\n", "Host: node1\r\n\r\n"] {
+                stream.write_all(piece.as_bytes()).unwrap();
+            }
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("flanneld is running"), "{answer}");
+        }
     }
 
     #[test]
