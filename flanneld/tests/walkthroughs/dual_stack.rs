@@ -115,6 +115,31 @@ fn host_gw_routes_both_families_as_stock_does() {
 }
 
 #[test]
+fn nodes_with_ipv6_alone_have_a_subnet_each() {
+    // Stock tells nodes apart by their IPv4 address, and gives all of them the same subnet.
+    let (mut site, etcd) = site("vxlan");
+    let config = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd05::/48","Backend":{"Type":"vxlan"}}"#;
+    etcd.put("/coreos.com/network/config", config).unwrap();
+    for node in &mut site.nodes {
+        node.start(&[&format!("--etcd-endpoints={}", etcd.endpoints())]);
+        node.await_ready();
+    }
+    let leases = etcd.keys(SUBNETS).unwrap();
+    assert_eq!(leases.len(), 2, "{leases:?}");
+    assert!(
+        leases
+            .iter()
+            .all(|key| key.starts_with(&format!("{SUBNETS}/0.0.0.0-0&fd05:")))
+    );
+    let [one, two] = &site.nodes[..] else {
+        panic!("two nodes")
+    };
+    let (near, far) = (one.run_container_ipv6(), two.run_container_ipv6());
+    reaches(&one.container, far);
+    assert_eq!(tcp(&two.container, (&one.container, near)), far);
+}
+
+#[test]
 fn a_stock_node_and_this_one_carry_both_families_both_ways() {
     let (mut site, etcd) = site("vxlan");
     start(&mut site.nodes[1], &etcd, 96);

@@ -238,7 +238,9 @@ impl Node {
         let address = Ipv6Addr::from_bits(bare.to_bits() + 1);
         let bridge = format!("addr add {gateway} dev docker0 nodad");
         self.host.ip(&bridge).unwrap();
-        let inside = format!("addr add {address}/64 dev eth0 nodad\nroute add ::/0 via {bare}");
+        let inside = format!(
+            "link set eth0 up\naddr add {address}/64 dev eth0 nodad\nroute add ::/0 via {bare}"
+        );
         self.container.ip(&inside).unwrap();
         address
     }

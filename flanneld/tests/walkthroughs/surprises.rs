@@ -187,6 +187,24 @@ fn a_public_address_alone_must_be_on_this_host() {
 }
 
 #[test]
+fn host_gw_behind_a_router_is_refused_with_its_cause() {
+    let config = CONFIG.replace("vxlan", "host-gw");
+    let (mut site, etcd, endpoints) = site(&config);
+    let node = &mut site.nodes[0];
+    node.start(&[&endpoints, "--iface=eth0", "--public-ip=198.51.100.7"]);
+    assert_eq!(node.await_end(), Some(1));
+    let log = node.log();
+    assert!(
+        log.contains("your PublicIP 198.51.100.7 differs from interface IP"),
+        "{log}"
+    );
+    assert!(
+        etcd.keys(SUBNETS).unwrap().is_empty(),
+        "no subnet is taken for nothing"
+    );
+}
+
+#[test]
 fn a_port_for_probes_that_is_taken_is_an_error_with_its_cause() {
     // Stock panics.
     let (mut site, _etcd, endpoints) = site(CONFIG);
