@@ -16,6 +16,7 @@ use control::host::{Netlink, leftovers};
 use control::network::NetworkConfig;
 use control::sink::{Peer, PeerForm, TableSink};
 use namespace::{in_namespace, sh};
+use std::time::Instant;
 
 const MAC: &str = "2e:f1:f0:9a:bf:ba";
 
@@ -355,6 +356,59 @@ fn a_peer_that_becomes_a_neighbour_leaves_nothing_in_the_device() {
                 assert!(!sink.restore().unwrap());
                 assert_eq!(known(), through);
             }
+        },
+    );
+}
+
+#[test]
+fn ten_thousand_peers_move_between_the_device_and_plain_routes() {
+    in_namespace(
+        "ten_thousand_peers_move_between_the_device_and_plain_routes",
+        || {
+            let whole = VxlanSetup {
+                address: "10.200.0.0/32".parse().unwrap(),
+                network: "10.0.0.0/8".parse().unwrap(),
+                ..setup(true)
+            };
+            let ground = Ground {
+                networks: vec![whole.network],
+                own: vec!["10.200.0.0/24".parse().unwrap()],
+                blackhole: false,
+            };
+            let peers: Vec<Peer> = (0..10_000)
+                .map(|n| {
+                    let (high, low) = (n / 256, n % 256);
+                    let mac = format!("0a:00:00:00:{high:02x}:{low:02x}");
+                    let endpoint = format!("172.16.{high}.{low}");
+                    peer(&format!("10.{high}.{low}.0/24"), &endpoint, &mac)
+                })
+                .collect();
+            let routes = PeerRoutes::new(ground).unwrap();
+            let tunnel = KernelVxlan::start(vec![whole]).unwrap();
+            let mut sink = Direct::new(routes, Plain::Neighbours, tunnel, Tunnelled::Others);
+            let count = |pattern: &str| {
+                sh(&format!(
+                    "{{ ip route; ip neigh; bridge fdb; }} | grep -c '{pattern}' || true"
+                ))
+                .trim()
+                .to_owned()
+            };
+            let told = |what: &str, started: Instant| {
+                println!("10,000 peers {what} in {:?}", started.elapsed())
+            };
+            let started = Instant::now();
+            sink.replace(&peers).unwrap();
+            told("put into the device", started);
+            assert_eq!(count("onlink\\|lladdr 0a\\|dst 172.16"), "30000");
+            let started = Instant::now();
+            assert!(!sink.restore().unwrap());
+            told("found unchanged", started);
+            sh("ip addr add 172.16.255.1/16 dev eth0");
+            let started = Instant::now();
+            assert!(!sink.restore().unwrap());
+            told("moved to plain routes", started);
+            assert_eq!(count("onlink\\|lladdr 0a\\|dst 172.16"), "0");
+            assert_eq!(count("via 172.16"), "10000");
         },
     );
 }

@@ -11,6 +11,7 @@ use crate::sink::{Peer, TableSink};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use tracing::info;
 
 /// Which peers get a plain route.
@@ -62,19 +63,17 @@ impl<T: TableSink> Direct<T> {
     }
 
     /// Peers that are reached on a link without a gateway. A route that is lost, blackholed or to ourselves is none.
-    fn neighbours(&mut self, peers: &[Peer]) -> BTreeMap<IpNet, Entry> {
-        let mut direct = BTreeMap::new();
-        let asked = match self.plain {
-            Plain::Never => &[],
-            Plain::Neighbours => peers,
-        };
-        for peer in asked {
-            let found = self.routes.netlink().route_to(peer.endpoint);
-            if let Some(found) = found.ok().filter(|found| found.gateway.is_none()) {
-                direct.insert(peer.subnet, via(peer, found.interface));
-            }
+    fn neighbours(&mut self, peers: &[Peer]) -> io::Result<BTreeMap<IpNet, Entry>> {
+        if self.plain == Plain::Never {
+            return Ok(BTreeMap::new());
         }
-        direct
+        let endpoints: Vec<IpAddr> = peers.iter().map(|peer| peer.endpoint).collect();
+        let found = self.routes.netlink().routes_to(&endpoints)?;
+        let near = peers.iter().zip(found).filter_map(|(peer, found)| {
+            let found = found.filter(|found| found.gateway.is_none())?;
+            Some((peer.subnet, via(peer, found.interface)))
+        });
+        Ok(near.collect())
     }
 
     /// Whoever leaves the plain routes keeps them until the tunnel has taken over.
@@ -102,7 +101,7 @@ impl<T: TableSink> Direct<T> {
 impl<T: TableSink> TableSink for Direct<T> {
     fn replace(&mut self, peers: &[Peer]) -> io::Result<()> {
         self.peers = Some(peers.to_vec());
-        let direct = self.neighbours(peers);
+        let direct = self.neighbours(peers)?;
         self.divide(peers, direct)
     }
 
@@ -110,7 +109,7 @@ impl<T: TableSink> TableSink for Direct<T> {
         let Some(peers) = self.peers.clone() else {
             return self.tunnel.restore();
         };
-        let direct = self.neighbours(&peers);
+        let direct = self.neighbours(&peers)?;
         if direct != self.direct {
             let (near, all) = (direct.len(), peers.len());
             info!("{near} of {all} peer subnets are now reached without the tunnel");

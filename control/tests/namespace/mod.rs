@@ -26,6 +26,7 @@ pub(crate) fn in_namespace(test: &str, body: fn()) {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(output.status.success(), "{said}");
+    println!("{said}");
 }
 
 /// Runs shell lines; returns what they print.

@@ -96,7 +96,11 @@ impl Netlink {
 
     /// Makes all changes in order; one that fails keeps no other from being made.
     pub fn change(&mut self, changes: &[Change]) -> io::Result<Vec<io::Result<()>>> {
-        self.request_all(changes.iter().map(request).collect())
+        let outcomes = self.request_all(changes.iter().map(request).collect())?;
+        Ok(outcomes
+            .into_iter()
+            .map(|outcome| outcome.map(drop))
+            .collect())
     }
 }
 

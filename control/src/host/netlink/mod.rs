@@ -18,6 +18,11 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 use std::net::IpAddr;
 
+/// Room for an answer. The kernel sends half of that at most, unless a single interface takes more.
+const DATAGRAM_MAX: usize = 64 << 10;
+/// Asks for the length of what was received rather than of what had room.
+const MSG_TRUNC: i32 = 0x20;
+
 /// A connection to the kernel's tables of links, addresses and routes.
 pub struct Netlink {
     socket: Socket,
@@ -64,13 +69,24 @@ impl Netlink {
     }
 
     fn answers(&self) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let mut answers = Vec::new();
+        let (mut answers, mut bytes) = (Vec::new(), Vec::with_capacity(DATAGRAM_MAX));
         loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
+            self.receive(&mut bytes)?;
             if self.read(&bytes, &mut answers)? {
                 return Ok(answers);
             }
         }
+    }
+
+    /// Reads one datagram. The kernel puts the more into one, the more room it is given.
+    fn receive(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.clear();
+        let length = self.socket.recv(bytes, MSG_TRUNC)?;
+        if length > bytes.len() {
+            let why = format!("the kernel's answer has {length} bytes, more than expected");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(())
     }
 
     /// Reads one datagram; `true` once the answer is complete.

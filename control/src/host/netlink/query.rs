@@ -1,5 +1,6 @@
 //! Questions to the kernel.
 
+use super::batch::Outcome;
 use super::{Entry, Netlink, family};
 use crate::mac::Mac;
 use ipnet::IpNet;
@@ -162,25 +163,36 @@ impl Netlink {
 
     /// How the kernel would reach an address.
     pub fn route_to(&mut self, address: IpAddr) -> io::Result<RouteFound> {
-        let mut question = RouteMessage::default();
-        question.header.address_family = family(address);
-        question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
-        question
-            .attributes
-            .push(RouteAttribute::Destination(address.into()));
-        let answers = self.request(RouteNetlinkMessage::GetRoute(question), 0)?;
-        let found = answers.iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Unicast => {
-                route_found(route)
-            }
-            _ => None,
-        });
+        let found = self.routes_to(&[address])?.pop().flatten();
         found.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::HostUnreachable,
-                format!("no route to {address}"),
-            )
+            let why = format!("no route to {address}");
+            io::Error::new(io::ErrorKind::HostUnreachable, why)
         })
+    }
+
+    /// How the kernel would reach each of some addresses; none where it would not.
+    pub fn routes_to(&mut self, addresses: &[IpAddr]) -> io::Result<Vec<Option<RouteFound>>> {
+        let questions = addresses.iter().map(|address| (way_to(*address), 0));
+        let outcomes = self.request_all(questions.collect())?;
+        Ok(outcomes.into_iter().map(way_found).collect())
+    }
+}
+
+fn way_to(address: IpAddr) -> RouteNetlinkMessage {
+    let mut question = RouteMessage::default();
+    question.header.address_family = family(address);
+    question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    let destination = RouteAttribute::Destination(address.into());
+    question.attributes.push(destination);
+    RouteNetlinkMessage::GetRoute(question)
+}
+
+fn way_found(outcome: Outcome) -> Option<RouteFound> {
+    match outcome {
+        Ok(Some(RouteNetlinkMessage::NewRoute(route))) => {
+            route_found(&route).filter(|_| route.header.kind == RouteType::Unicast)
+        }
+        _ => None,
     }
 }
 
