@@ -10,8 +10,9 @@ const OWN: &str = "Additions of this implementation";
 const ABOUT: &str = "Gives every container on every host an address, and carries packets between them.
 
 Each node leases a subnet of one overlay network and writes it to the subnet file for container runtimes. \
-Packets to other nodes' subnets go into the device flannel0 and travel in UDP datagrams, bare or as VXLAN, \
-by a packet engine in this process.";
+Packets to other nodes' subnets go into the device flannel0 and travel in UDP datagrams, bare (backend udp) or as \
+VXLAN (vxlan), by a packet engine in this process. Without it, the kernel carries them: by plain routes (host-gw, \
+DirectRouting) or by its own VXLAN device (--vxlan-datapath=kernel).";
 
 const EXAMPLES: &str = "Every flag can be given as FLANNELD_ and its name in capitals in the environment, with _ for -.
 One dash is as good as two.
