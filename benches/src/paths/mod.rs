@@ -3,13 +3,14 @@
 //! A path is two ends, one per node; the ends may differ as long as they speak the same form.
 
 mod ends;
+mod spec;
 mod store;
 
-use std::fmt;
+pub use spec::{End, Form, KNOWN, Known, PathSpec};
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, Profile, Side, Subnet};
@@ -22,202 +23,6 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// because on a busy machine answers come late.
 const FIRST_PATIENCE: Duration = Duration::from_millis(2);
 const LAST_PATIENCE: Duration = Duration::from_millis(100);
-
-/// What stands at one end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// A plain route to the other node.
-    Plain,
-    /// The loopback of one container: what the traffic generator can do by itself.
-    Loopback,
-    /// The kernel's VXLAN, set up as flannel does.
-    KernelVxlan,
-    /// A peer that moves one packet at a time in flannel's UDP form.
-    OnePacket,
-    /// The daemon of this repository.
-    Flanneld,
-    /// A stock daemon, which keeps its lease in etcd.
-    Stock,
-}
-
-impl End {
-    /// Whether it is a program of its own that takes a lease.
-    fn is_daemon(self) -> bool {
-        matches!(self, Self::Flanneld | Self::Stock)
-    }
-}
-
-/// The bytes on the underlay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Inner packets as they are.
-    Plain,
-    /// The bare inner packet in a UDP datagram.
-    Udp,
-    /// An Ethernet frame in VXLAN.
-    Vxlan,
-}
-
-impl Form {
-    /// The containers' MTU over an underlay of 1500 bytes.
-    pub fn mtu(self) -> u32 {
-        match self {
-            Self::Plain => 1500,
-            Self::Udp => 1472,
-            Self::Vxlan => 1450,
-        }
-    }
-}
-
-/// A path by name, with options for the daemon: `vxlan+io=epoll+workers=2`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathSpec {
-    /// As it was written; how reports call it.
-    pub name: String,
-    /// The form both ends speak.
-    pub form: Form,
-    /// What stands at side A and side B.
-    pub ends: [End; 2],
-    /// Options of the daemon, without their leading dashes.
-    pub options: Vec<String>,
-}
-
-/// A path by name, what it is, and how it is built.
-#[derive(Clone, Copy, Debug)]
-pub struct Known {
-    /// As commands and reports call it.
-    pub name: &'static str,
-    /// In a few words.
-    pub about: &'static str,
-    form: Form,
-    ends: [End; 2],
-}
-
-/// Every path that can be built.
-pub const KNOWN: [Known; 13] = [
-    Known {
-        name: "plain",
-        about: "a route between the nodes, nothing else",
-        form: Form::Plain,
-        ends: [End::Plain; 2],
-    },
-    Known {
-        name: "kernel-vxlan",
-        about: "the kernel's VXLAN, set up as flannel does",
-        form: Form::Vxlan,
-        ends: [End::KernelVxlan; 2],
-    },
-    Known {
-        name: "one-packet",
-        about: "the shape of flannel's original proxy: one packet read, one packet sent",
-        form: Form::Udp,
-        ends: [End::OnePacket; 2],
-    },
-    Known {
-        name: "udp",
-        about: "flanneld's UDP form",
-        form: Form::Udp,
-        ends: [End::Flanneld; 2],
-    },
-    Known {
-        name: "vxlan",
-        about: "flanneld's VXLAN form",
-        form: Form::Vxlan,
-        ends: [End::Flanneld; 2],
-    },
-    Known {
-        name: "host-gw",
-        about: "flanneld's host-gw backend: routes, no tunnel",
-        form: Form::Plain,
-        ends: [End::Flanneld; 2],
-    },
-    Known {
-        name: "stock-udp",
-        about: "stock flannel's UDP form, with an etcd started for it",
-        form: Form::Udp,
-        ends: [End::Stock; 2],
-    },
-    Known {
-        name: "stock-vxlan",
-        about: "stock flannel's VXLAN, carried by the kernel",
-        form: Form::Vxlan,
-        ends: [End::Stock; 2],
-    },
-    Known {
-        name: "stock-host-gw",
-        about: "stock flannel's host-gw",
-        form: Form::Plain,
-        ends: [End::Stock; 2],
-    },
-    Known {
-        name: "mixed-udp",
-        about: "flanneld's UDP form to the one-packet peer",
-        form: Form::Udp,
-        ends: [End::Flanneld, End::OnePacket],
-    },
-    Known {
-        name: "mixed-vxlan",
-        about: "flanneld's VXLAN form to kernel VXLAN",
-        form: Form::Vxlan,
-        ends: [End::Flanneld, End::KernelVxlan],
-    },
-    Known {
-        name: "mixed-vxlan-back",
-        about: "kernel VXLAN to flanneld's VXLAN form",
-        form: Form::Vxlan,
-        ends: [End::KernelVxlan, End::Flanneld],
-    },
-    Known {
-        name: "loopback",
-        about: "one container with itself: what the traffic generator can do",
-        form: Form::Plain,
-        ends: [End::Loopback; 2],
-    },
-];
-
-impl FromStr for PathSpec {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let mut parts = name.split('+');
-        let base = parts.next().unwrap_or_default();
-        let known = KNOWN
-            .iter()
-            .find(|known| known.name == base)
-            .ok_or_else(|| {
-                let names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
-                format!("unknown path `{base}`: it is one of {}", names.join(", "))
-            })?;
-        let options: Vec<_> = parts.map(str::to_owned).collect();
-        if !options.is_empty() && !known.ends.iter().any(|end| end.is_daemon()) {
-            return Err(format!("`{base}` has no daemon that could take options"));
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            form: known.form,
-            ends: known.ends,
-            options,
-        })
-    }
-}
-
-impl PathSpec {
-    /// Whether a daemon is part of it.
-    pub fn has_daemon(&self) -> bool {
-        self.ends.iter().any(|end| end.is_daemon())
-    }
-
-    /// Whether a stock daemon is part of it.
-    pub fn has_stock(&self) -> bool {
-        self.ends.contains(&End::Stock)
-    }
-}
-
-impl fmt::Display for PathSpec {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.name)
-    }
-}
 
 /// A lab whose containers reach each other. Dropping it stops the daemons and removes everything.
 #[derive(Debug)]
@@ -422,22 +227,4 @@ fn answered(
 pub fn flanneld_beside_this_program() -> io::Result<PathBuf> {
     let here = std::env::current_exe()?;
     Ok(here.with_file_name("flanneld"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_follow_the_name_of_a_path() {
-        let spec: PathSpec = "udp+io=epoll+spin=0".parse().unwrap();
-        assert_eq!(spec.ends, [End::Flanneld, End::Flanneld]);
-        assert_eq!(spec.options, ["io=epoll", "spin=0"]);
-    }
-
-    #[test]
-    fn a_path_without_a_daemon_takes_no_options() {
-        assert!("plain+io=epoll".parse::<PathSpec>().is_err());
-        assert!("nothing".parse::<PathSpec>().is_err());
-    }
 }
