@@ -30,6 +30,8 @@ pub struct Hold {
     /// What stands there must be read before anything is written.
     look: bool,
     failing: bool,
+    /// Taken charge of a moment ago; no snapshot has been heard yet.
+    fresh: bool,
     twin_told: Option<Duration>,
 }
 
@@ -92,6 +94,7 @@ impl Hold {
     pub fn new(lease: Lease, terms: Terms, now: Duration) -> Self {
         let mut hold = Self::remembered(lease, terms);
         hold.state = State::Ours;
+        hold.fresh = true;
         hold.schedule(now);
         hold
     }
@@ -107,6 +110,7 @@ impl Hold {
             asked: None,
             look: false,
             failing: false,
+            fresh: false,
             twin_told: None,
         }
     }
@@ -143,19 +147,16 @@ impl Hold {
     pub fn hear(&mut self, news: &News, now: Duration) {
         let key = self.lease.key;
         match news {
-            News::Put(lease) if lease.key == key => {
-                let twin = self.suspect_twin(lease, now);
-                self.found(lease, now);
-                if twin {
-                    // Whoever it is then hears of us the same way.
-                    self.due = Some(now);
-                }
-            }
+            News::Put(lease) if lease.key == key => self.find(lease, true, now),
             News::Gone(gone) if *gone == key => self.vanished(now),
             News::Bad(record) if record.name == key.to_string() => {
                 self.taken("something unreadable")
             }
-            News::Snapshot(all) => self.look_into(all, now),
+            News::Snapshot(all) => {
+                // Later ones come after a gap, in which the store itself may have become another.
+                let no_gap = std::mem::take(&mut self.fresh);
+                self.look_into(all, no_gap, now)
+            }
             _ => {}
         }
     }
@@ -185,7 +186,7 @@ impl Hold {
             Answer::Written(_) => self.look_again(now),
             Answer::Seen(all) => {
                 self.failing = false;
-                self.look_into(&all, now);
+                self.look_into(&all, false, now);
                 if self.state == State::Missing {
                     self.due = Some(now + RETRY);
                 }
@@ -208,14 +209,24 @@ impl Hold {
         }
     }
 
-    fn look_into(&mut self, all: &Snapshot, now: Duration) {
+    fn look_into(&mut self, all: &Snapshot, no_gap: bool, now: Duration) {
         let key = self.lease.key;
         match all.leases.iter().find(|lease| lease.key == key) {
-            Some(lease) => self.found(lease, now),
+            Some(lease) => self.find(lease, no_gap, now),
             None if all.bad.iter().any(|record| record.name == key.to_string()) => {
                 self.taken("something unreadable")
             }
             None => self.vanished(now),
+        }
+    }
+
+    /// Takes in our record as it stands; with `no_gap`, nothing has been missed since the version known.
+    fn find(&mut self, lease: &Lease, no_gap: bool, now: Duration) {
+        let twin = no_gap && self.suspect_twin(lease, now);
+        self.found(lease, now);
+        if twin {
+            // Whoever it is then hears of us the same way.
+            self.due = Some(now);
         }
     }
 

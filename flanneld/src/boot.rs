@@ -29,7 +29,7 @@ use control::sync::Sync;
 use engine::StartError;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -141,7 +141,7 @@ fn set_up<'a>(
         lease,
         peers,
     } = beginning;
-    let (settings, happenings) = (desk.settings, &desk.happenings);
+    let settings = desk.settings;
     let plan = Plan::new(network.clone(), external, lease);
     let backend = start_backend(desk, &plan)?;
     let remembered = peers.is_some();
@@ -152,9 +152,11 @@ fn set_up<'a>(
     }
     let rules = Rules::start(&plan, settings)?;
     let subnet_told = plan.write_subnet_file(settings);
+    let hold = hold(&*registry, &plan, settings, remembered);
+    let (watch, caller) = connect(desk, registry)?;
     let daemon = Daemon {
         desk,
-        hold: hold(&*registry, &plan, settings, remembered),
+        hold,
         sync,
         rules,
         config: InForce::new(config, network.clone()),
@@ -168,8 +170,8 @@ fn set_up<'a>(
         renewal: Renewal::default(),
         scribe: Scribe::new(settings.state_file.clone()),
         vitals: Vitals::new(desk.health.clone()),
-        _watch: follow(&*registry, happenings.clone())?,
-        caller: Caller::start(registry, happenings.clone()).context("cannot start a thread")?,
+        watch,
+        caller,
         plan,
     };
     manager::ready();
@@ -205,10 +207,13 @@ fn hold(registry: &dyn Registry, plan: &Plan, settings: &Settings, remembered: b
     }
 }
 
-/// Turns what the registry reports into happenings.
-fn follow(registry: &dyn Registry, sender: Sender<Happening>) -> Result<Watch> {
+/// Begins to follow the registry and to take calls to it.
+pub(crate) fn connect(desk: &Desk<'_>, registry: Arc<dyn Registry>) -> Result<(Watch, Caller)> {
+    let sender = desk.happenings.clone();
     let tell = move |news| drop(sender.send(Happening::News(news)));
-    Ok(registry.watch(Box::new(tell))?)
+    let watch = registry.watch(Box::new(tell))?;
+    let caller = Caller::start(registry, desk.happenings.clone());
+    Ok((watch, caller.context("cannot start a thread")?))
 }
 
 /// Opens the store the settings name.

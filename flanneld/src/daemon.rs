@@ -2,7 +2,7 @@
 
 use crate::account::Account;
 use crate::backend::Backend;
-use crate::boot::boot;
+use crate::boot::{boot, connect, open_registry};
 use crate::caller::Caller;
 use crate::plan::Plan;
 use crate::recall::Recall;
@@ -137,7 +137,7 @@ pub(crate) struct Daemon<'a> {
     pub(crate) renewal: Renewal,
     pub(crate) scribe: Scribe,
     pub(crate) vitals: Vitals,
-    pub(crate) _watch: Watch,
+    pub(crate) watch: Watch,
 }
 
 impl Daemon<'_> {
@@ -299,9 +299,22 @@ impl Daemon<'_> {
             self.hold
                 .publish(self.plan.lease.attrs.clone(), since_boot());
         }
+        if self.plan.external.addresses != was.external.addresses {
+            self.reconnect();
+        }
         self.renewal.ask(since_boot());
         if self.plan.mtu != mtu {
             self.subnet_told = self.plan.write_subnet_file(self.desk.settings);
+        }
+    }
+
+    /// Connections from an address that is gone answer no more; new ones need not wait until that is noticed.
+    fn reconnect(&mut self) {
+        let connected =
+            open_registry(self.desk.settings).and_then(|registry| connect(self.desk, registry));
+        match connected {
+            Ok((watch, caller)) => (self.watch, self.caller) = (watch, caller),
+            Err(error) => warn!("keeping the old connections to the registry: {error:#}"),
         }
     }
 

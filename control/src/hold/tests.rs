@@ -277,6 +277,14 @@ fn two_running_nodes_with_one_public_address_hear_of_each_other_and_do_not_quarr
     );
 }
 
+#[test]
+fn a_twin_that_answered_before_the_first_snapshot_is_heard_of() {
+    let mut scene = scene();
+    acquired_again(&scene);
+    scene.look();
+    assert_eq!(scene.hold.due(), Some(NOW), "it is told, too");
+}
+
 /// What a node with the same address gets when it starts.
 fn acquired_again(scene: &Scene) -> Lease {
     let held = scene.records().remove(0);

@@ -11,6 +11,7 @@ mod cleanup;
 mod config;
 mod end;
 mod files;
+mod identity;
 mod manager;
 mod memory;
 mod stage;

@@ -16,6 +16,11 @@ use benches::{Lab, Profile, Side};
 pub(crate) const CONFIG: &str = "/coreos.com/network/config";
 /// What most tests write there.
 pub(crate) const UDP: &str = r#"{"Network":"10.5.0.0/16"}"#;
+/// Plain routes from node to node.
+pub(crate) const HOST_GW: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}"#;
+/// VXLAN by a device of the kernel's.
+pub(crate) const KERNEL_VXLAN: &str =
+    r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","Datapath":"kernel"}}"#;
 /// The same over VXLAN.
 pub(crate) const VXLAN: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
 

@@ -1,8 +1,10 @@
 //! The interface to the other nodes changes while packets flow, and the tunnel's own device is taken away.
 
+use std::time::Instant;
+
 use benches::Side;
 
-use super::stage::{Stage, UDP, VXLAN, exists, wait};
+use super::stage::{HOST_GW, KERNEL_VXLAN, Stage, UDP, VXLAN, exists, wait};
 
 const A: Side = Side::A;
 
@@ -21,7 +23,12 @@ fn an_underlay_address_that_moved_is_published_and_the_subnet_kept(config: &str)
         A,
         "addr del 192.168.77.1/24 dev eth0\naddr add 192.168.77.11/24 dev eth0",
     );
+    let begun = Instant::now();
     follows(&stage, "192.168.77.11");
+    println!(
+        "published, and packets carried, after {:?}",
+        begun.elapsed()
+    );
     assert_eq!(stage.subnet(A), subnet);
     let after = stage.record(A).replace("77.11", "77.1");
     assert_eq!(after, before, "nothing else is said differently");
@@ -37,6 +44,16 @@ fn an_underlay_address_that_moved_is_published_and_the_subnet_kept_in_udp_form()
 #[test]
 fn an_underlay_address_that_moved_is_published_and_the_subnet_kept_in_vxlan_form() {
     an_underlay_address_that_moved_is_published_and_the_subnet_kept(VXLAN);
+}
+
+#[test]
+fn an_underlay_address_that_moved_is_published_and_the_subnet_kept_by_the_kernels_vxlan() {
+    an_underlay_address_that_moved_is_published_and_the_subnet_kept(KERNEL_VXLAN);
+}
+
+#[test]
+fn an_underlay_address_that_moved_is_published_and_the_subnet_kept_by_plain_routes() {
+    an_underlay_address_that_moved_is_published_and_the_subnet_kept(HOST_GW);
 }
 
 #[test]
@@ -75,8 +92,22 @@ fn an_interface_that_was_down_carries_packets_again() {
 }
 
 #[test]
-fn an_interface_deleted_and_made_again_under_its_name_carries_packets_again() {
-    let mut stage = Stage::up(VXLAN);
+fn an_interface_deleted_and_made_again_carries_packets_again_in_vxlan_form() {
+    an_interface_deleted_and_made_again_carries_packets_again(VXLAN);
+}
+
+#[test]
+fn an_interface_deleted_and_made_again_carries_packets_again_by_the_kernels_vxlan() {
+    an_interface_deleted_and_made_again_carries_packets_again(KERNEL_VXLAN);
+}
+
+#[test]
+fn an_interface_deleted_and_made_again_carries_packets_again_by_plain_routes() {
+    an_interface_deleted_and_made_again_carries_packets_again(HOST_GW);
+}
+
+fn an_interface_deleted_and_made_again_carries_packets_again(config: &str) {
+    let mut stage = Stage::up(config);
     stage.ip(A, "link del eth0");
     stage.wait_for(A, "is not there any more");
     let far = stage.lab.node(Side::B).path();
