@@ -27,5 +27,6 @@ pub use config::{EngineConfig, Form, IoChoice, Offloads};
 pub use engine::Engine;
 pub use error::StartError;
 pub use stats::{Counter, Counters, DropReason};
+pub use sys::heap::give_back_memory;
 pub use table::{Peer, PeerForm, Route, SubnetTable};
 pub use wire::Mac;

@@ -80,7 +80,12 @@ impl Scribe {
         self.due = None;
         self.confirm = self.in_touch.then_some(now + CONFIRM);
         let (memory, failing) = (memory(), Arc::clone(&self.failing));
-        let write = move || tell(memory.write(&path), &failing);
+        let write = move || {
+            tell(memory.write(&path), &failing);
+            // What is written down has just been loaded, or changed much; neither will be needed again soon.
+            drop(memory);
+            engine::give_back_memory();
+        };
         let writer = thread::Builder::new().name("state".to_owned());
         match writer.spawn(write) {
             Ok(writing) => self.writing = Some(writing),

@@ -6,6 +6,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod gather;
+pub(crate) mod heap;
 pub(crate) mod mmsg;
 pub(crate) mod poll;
 pub(crate) mod tun;
