@@ -30,6 +30,7 @@ pub mod plot;
 pub mod preflight;
 pub mod report;
 pub mod run;
+pub mod scale;
 pub mod scratch;
 pub mod stats;
 mod sys;
