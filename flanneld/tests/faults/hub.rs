@@ -83,12 +83,6 @@ impl Hub {
         &mut self.daemons[number]
     }
 
-    /// Stops the daemon that was started last, as an operator does.
-    pub(crate) fn stop_last(&mut self) {
-        let status = self.daemons.pop().unwrap().stop().unwrap();
-        assert!(status.success());
-    }
-
     /// The subnet a node has written down for container runtimes, if any.
     pub(crate) fn subnet(&self, number: usize) -> Option<String> {
         let text = fs::read_to_string(self.subnet_file(number)).ok()?;

@@ -17,5 +17,6 @@ mod records;
 mod road;
 mod scale;
 mod scene;
+mod slow;
 mod store;
 mod table;

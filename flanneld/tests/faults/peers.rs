@@ -210,68 +210,6 @@ fn a_peer_that_moves_is_followed_also_if_it_moved_unseen() {
 }
 
 #[test]
-fn a_daemon_that_read_nothing_for_a_while_catches_up() {
-    let long = std::env::var_os("FAULTS_LONG").is_some();
-    let (stopped, events) = if long { (30, 30_000) } else { (2, 4000) };
-    let mut scene = Stage::new("udp").up();
-    let gateway = scene.gateway();
-    let daemon = scene.path.daemon(Side::A).unwrap();
-    let (id, before) = (daemon.id(), daemon.peak_memory_kib().unwrap());
-    let signal = |name: &str| {
-        let status = std::process::Command::new("kill")
-            .args([name, &id.to_string()])
-            .status();
-        assert!(status.unwrap().success());
-    };
-    signal("-STOP");
-    let begun = Instant::now();
-    let pairs: Vec<_> = (0..events)
-        .map(|n| {
-            let value = format!(
-                r#"{{"PublicIP":"192.168.78.{}","PublicIPv6":null}}"#,
-                60 + n % 100
-            );
-            (
-                record(&format!("10.5.{}.0-24", 100 + n % 100)),
-                value.into_bytes(),
-            )
-        })
-        .collect();
-    for second in pairs.chunks(events / stopped) {
-        gateway.put_all(second).unwrap();
-    }
-    thread::sleep(Duration::from_secs(stopped as u64).saturating_sub(begun.elapsed()));
-    let mark = scene.mark(Side::A);
-    gateway
-        .put(
-            &record("10.5.99.0-24"),
-            br#"{"PublicIP":"192.168.78.60","PublicIPv6":null}"#,
-        )
-        .unwrap();
-    signal("-CONT");
-    let caught_up = scene.await_line(&mark, "102 peer subnets");
-    let after = scene
-        .path
-        .daemon(Side::A)
-        .unwrap()
-        .peak_memory_kib()
-        .unwrap();
-    report(
-        &format!("daemon stopped for {stopped} s while {events} records were written"),
-        None,
-        &[
-            ("caught up after", ms(caught_up)),
-            (
-                "peak memory more by",
-                format!("{:.1} MiB", (after - before) as f64 / 1024.0),
-            ),
-        ],
-    );
-    scene.path.wait_until_connected().unwrap();
-    scene.assert_running();
-}
-
-#[test]
 fn addresses_that_come_and_go_beside_ours_cost_no_packet() {
     // The first of them comes by itself: the link-local one of IPv6, a second after the link is up.
     let mut scene = Stage::new("udp").up();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use benches::frames::FramePort;
 use benches::{Namespace, Side};
 
-use super::scene::{BACK, LOST, PORT, Scene, Stage, lane, on_road};
+use super::scene::{BACK, LOST, PORT, Scene, Stage, lane, lasting, on_road};
 use super::store::frozen;
 use super::table::{assert_none_lost, ms, report};
 
@@ -57,7 +57,7 @@ fn outage(how: Cut, name: &str) {
     let mark = scene.mark(Side::A);
     cut(&scene, Side::A, how);
     let noticed = scene.await_line(&mark, LOST);
-    let attempts = attempts(&scene.road, outage_time());
+    let attempts = attempts(&scene.road, lasting(6, 300));
     let busy = scene.path.daemon(Side::A).unwrap().cpu_seconds() - busy;
     let healed = scene.mark(Side::A);
     heal(&scene);
@@ -80,12 +80,6 @@ fn outage(how: Cut, name: &str) {
     assert_none_lost(&outcome);
     assert!(!attempts.is_empty(), "a lost registry is tried again");
     scene.assert_told_once(&mark);
-}
-
-/// Five minutes where there is time.
-fn outage_time() -> Duration {
-    let long = std::env::var_os("FAULTS_LONG").is_some();
-    Duration::from_secs(if long { 300 } else { 6 })
 }
 
 /// When node A begins connections to the store, for a while.

@@ -9,8 +9,11 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::path::Path as FsPath;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use benches::etcd::{Etcd, Gateway, Plan};
@@ -29,9 +32,17 @@ pub(crate) const PORT: u16 = 2379;
 pub(crate) const LOST: &str = "registry lost";
 pub(crate) const BACK: &str = "registry is back";
 
-/// The daemon that belongs to these tests.
+/// The daemon that belongs to these tests, or the one that is to be measured instead.
 pub(crate) fn flanneld() -> &'static FsPath {
-    FsPath::new(env!("CARGO_BIN_EXE_flanneld"))
+    static CHOSEN: LazyLock<Option<OsString>> = LazyLock::new(|| env::var_os("FAULTS_DAEMON"));
+    let built = || OsStr::new(env!("CARGO_BIN_EXE_flanneld"));
+    FsPath::new(CHOSEN.as_deref().unwrap_or_else(built))
+}
+
+/// What a fault lasts: long enough for every time limit, or minutes where there is time for that.
+pub(crate) fn lasting(short: u64, long: u64) -> Duration {
+    let unhurried = env::var_os("FAULTS_LONG").is_some();
+    Duration::from_secs(if unhurried { long } else { short })
 }
 
 /// Where a member is on the road.

@@ -5,17 +5,11 @@ use std::time::{Duration, Instant};
 use benches::Side;
 
 use super::road::{Cut, cut, heal};
-use super::scene::{BACK, LOST, Scene, Stage, await_until, record};
+use super::scene::{BACK, LOST, Scene, Stage, await_until, lasting, record};
 use super::table::{assert_none_lost, ms, report};
 
 /// What follows the first table after that.
 const SETTLE: Duration = Duration::from_millis(300);
-
-/// How long a frozen store stays so: past every limit of the client; a minute where there is time.
-fn freeze_time() -> Duration {
-    let long = std::env::var_os("FAULTS_LONG").is_some();
-    Duration::from_secs(if long { 60 } else { 10 })
-}
 
 /// Both nodes' records are in the store, as they were.
 fn assert_records(scene: &Scene) {
@@ -33,7 +27,7 @@ pub(crate) fn frozen() {
     let mark = scene.mark(Side::A);
     scene.etcd.freeze().unwrap();
     let noticed = scene.await_line(&mark, LOST);
-    std::thread::sleep(freeze_time().saturating_sub(noticed));
+    std::thread::sleep(lasting(10, 60).saturating_sub(noticed));
     let busy = scene.path.carriers_cpu_seconds() - busy;
     let lines = scene.lines_since(&mark, "");
     let healed = scene.mark(Side::A);
@@ -42,7 +36,7 @@ pub(crate) fn frozen() {
     std::thread::sleep(SETTLE);
     let outcome = probe.stop();
     report(
-        &format!("etcd frozen for {} s", freeze_time().as_secs()),
+        &format!("etcd frozen for {} s", lasting(10, 60).as_secs()),
         Some(&outcome),
         &[
             ("noticed", ms(noticed)),
