@@ -29,6 +29,7 @@ fn ground() -> Ground {
         networks: nets(&["10.5.0.0/16", "fd05::/48"]),
         own: nets(&["10.5.26.0/24", "fd05:0:0:1::/64"]),
         blackhole: false,
+        ..Ground::default()
     }
 }
 
@@ -181,6 +182,7 @@ fn ten_thousand_host_gw_routes_are_set_changed_and_removed() {
                 networks: nets(&["10.0.0.0/8"]),
                 own: nets(&["10.200.0.0/24"]),
                 blackhole: false,
+                ..Ground::default()
             };
             let mut sink = HostGw::new(PeerRoutes::new(ground).unwrap(), "eth0");
             let table = |gateway: &str| {

@@ -165,17 +165,20 @@ fn devices_of_other_backends_go_and_foreign_ones_stay() {
         sh("ip link add flannel.1 type vxlan id 1 dev eth0 dstport 8472
             ip link add mine.2 type vxlan id 2 dev eth0 dstport 8472; ip addr add 10.5.3.0/32 dev mine.2
             ip link add flannel.3 type vxlan id 3 dev eth0 dstport 8472; ip addr add 10.5.4.0/32 dev flannel.3
-            ip link add flannel.4 type vxlan id 4 dev eth0 dstport 8472; ip addr add 10.6.4.0/32 dev flannel.4");
+            ip link add flannel.4 type vxlan id 4 dev eth0 dstport 8472; ip addr add 10.6.4.0/32 dev flannel.4
+            ip link add flannel-v6.1 type vxlan id 1 dev eth0 dstport 4789; ip addr add 10.6.5.0/32 dev flannel-v6.1; ip link set flannel-v6.1 up");
         let mut netlink = Netlink::open().unwrap();
-        let network = network(r#","Backend":{"Type":"vxlan"}"#);
-        leftovers::remove_devices(&mut netlink, &network, &[]).unwrap();
+        let network = ["10.5.0.0/16".parse().unwrap()];
+        leftovers::remove_devices(&mut netlink, &network, Some(1), &[]).unwrap();
         let links = sh("ip -o link");
         assert!(
             !links.contains("flannel.1") && !links.contains("flannel.3"),
             "{links}"
         );
         assert!(
-            links.contains("mine.2") && links.contains("flannel.4"),
+            links.contains("mine.2")
+                && links.contains("flannel.4")
+                && links.contains("flannel-v6.1"),
             "{links}"
         );
     });

@@ -13,7 +13,6 @@ use control::backend::kernel_vxlan::KernelVxlan;
 use control::backend::peer_routes::{Ground, PeerRoutes};
 use control::host::vxlan::{VxlanSetup, device_name, standing_mac};
 use control::host::{Netlink, leftovers};
-use control::network::NetworkConfig;
 use control::sink::{Peer, PeerForm, TableSink};
 use namespace::{in_namespace, sh};
 use std::time::Instant;
@@ -330,6 +329,7 @@ fn a_peer_that_becomes_a_neighbour_leaves_nothing_in_the_device() {
                 networks: vec!["10.5.0.0/16".parse().unwrap()],
                 own: vec!["10.5.26.0/24".parse().unwrap()],
                 blackhole: false,
+                ..Ground::default()
             };
             let routes = PeerRoutes::new(ground).unwrap();
             let tunnel = KernelVxlan::start(vec![setup(true)]).unwrap();
@@ -374,6 +374,7 @@ fn ten_thousand_peers_move_between_the_device_and_plain_routes() {
                 networks: vec![whole.network],
                 own: vec!["10.200.0.0/24".parse().unwrap()],
                 blackhole: false,
+                ..Ground::default()
             };
             let peers: Vec<Peer> = (0..10_000)
                 .map(|n| {
@@ -417,8 +418,8 @@ fn ten_thousand_peers_move_between_the_device_and_plain_routes() {
 fn a_node_with_another_backend_removes_the_device() {
     in_namespace("a_node_with_another_backend_removes_the_device", || {
         start().replace(&both()).unwrap();
-        let network = NetworkConfig::parse(r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd05::/48","Backend":{"Type":"host-gw"}}"#).unwrap();
-        leftovers::remove_devices(&mut Netlink::open().unwrap(), &network, &[]).unwrap();
+        let networks = [setup(true).network, setup(false).network];
+        leftovers::remove_devices(&mut Netlink::open().unwrap(), &networks, None, &[]).unwrap();
         assert_eq!(known(), Vec::<String>::new());
     });
 }

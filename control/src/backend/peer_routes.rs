@@ -20,6 +20,8 @@ const WEAKEST: u32 = u32::MAX;
 pub struct Ground {
     /// The overlay network, one per address family.
     pub networks: Vec<IpNet>,
+    /// What it was in earlier runs.
+    pub former_networks: Vec<IpNet>,
     /// This node's own subnets.
     pub own: Vec<IpNet>,
     /// Whether packets for our own subnets shall end here while no bridge takes them.
@@ -119,7 +121,11 @@ impl Ground {
     /// inside of which routes are our containers' business.
     fn is_a_nodes(&self, net: IpNet) -> bool {
         let inside = |outer: &IpNet| outer.contains(&net) && *outer != net;
-        self.networks.iter().any(inside) && !self.own.iter().any(inside)
+        self.networks
+            .iter()
+            .chain(&self.former_networks)
+            .any(inside)
+            && !self.own.iter().any(inside)
     }
 }
 

@@ -3,20 +3,22 @@
 //! no device are taken over by [`PeerRoutes`](crate::backend::peer_routes::PeerRoutes).
 
 use super::netlink::{Interface, Netlink};
-use crate::network::{Backend, NetworkConfig};
 use ipnet::IpNet;
 use std::io;
+use std::net::IpAddr;
 use tracing::info;
 
-/// Removes flannel's own devices of this network but those named in `kept`; those of other networks stay.
+/// Removes flannel's own devices of these networks but those named in `kept`; those of other networks stay. One that
+/// has no address to judge it by is of the network whose number it has.
 pub fn remove_devices(
     netlink: &mut Netlink,
-    network: &NetworkConfig,
+    networks: &[IpNet],
+    vni: Option<u32>,
     kept: &[String],
 ) -> io::Result<()> {
     for interface in netlink.interfaces()? {
         let stays = kept.contains(&interface.name) || !interface.is_flannel_vxlan();
-        if !stays && of_this_network(&interface, network) {
+        if !stays && of_networks(&interface, networks, vni) {
             info!(
                 "removing the kernel device {} of an earlier run",
                 interface.name
@@ -27,20 +29,15 @@ pub fn remove_devices(
     Ok(())
 }
 
-/// By its addresses; a device that has none is judged by its number.
-fn of_this_network(interface: &Interface, network: &NetworkConfig) -> bool {
-    let inside = |net: IpNet| {
-        network
-            .networks()
-            .any(|network| network.contains(&net.addr()))
-    };
-    let addresses = interface.addresses.iter().map(|address| address.net);
-    let vni = match &network.backend {
-        Backend::Vxlan(options) => Some(options.vni),
-        _ => None,
-    };
-    addresses.clone().any(inside)
-        || interface
-            .vxlan
-            .is_some_and(|device| Some(device.vni) == vni)
+fn of_networks(interface: &Interface, networks: &[IpNet], vni: Option<u32>) -> bool {
+    let held = interface.addresses.iter().map(|address| address.net.addr());
+    let mut telling = held.filter(|address| !link_local(address)).peekable();
+    if telling.peek().is_none() {
+        return interface.vxlan.map(|device| device.vni) == vni;
+    }
+    telling.any(|address| networks.iter().any(|network| network.contains(&address)))
+}
+
+fn link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

@@ -20,6 +20,7 @@ use control::host::{Netlink, leftovers};
 use control::mac::Mac;
 use control::network::{Backend as Kind, Datapath, NetworkConfig};
 use control::sink::{Peer, TableSink};
+use control::subnet_file::previous_networks;
 use engine::Engine;
 use std::io;
 use std::sync::mpsc::Sender;
@@ -66,6 +67,7 @@ impl Backend {
         check(&plan.network, &plan.external)?;
         let ground = Ground {
             networks: plan.network.networks().collect(),
+            former_networks: previous_networks(&settings.subnet_file),
             own: plan.lease.key.subnets().collect(),
             blackhole: settings.blackhole,
         };
@@ -75,12 +77,12 @@ impl Backend {
                 .map(|routes| Self::of(Alloc::new(routes)))
                 .context("cannot talk to the kernel about routes"),
             Kind::HostGw => {
-                remove_devices(plan, &[])?;
+                remove_devices(plan, &ground, &[])?;
                 Ok(Self::of(HostGw::new(routes()?, &plan.external.name)))
             }
             Kind::Vxlan(_) if settings.datapath(&plan.network) == Datapath::Kernel => {
                 let devices = kernel::devices(plan)?;
-                remove_devices(plan, &devices)?;
+                remove_devices(plan, &ground, &devices)?;
                 let tunnel = KernelVxlan::start(devices)?;
                 Ok(Self::of(Direct::new(
                     routes()?,
@@ -90,7 +92,7 @@ impl Backend {
                 )))
             }
             Kind::Udp(_) | Kind::Vxlan(_) => {
-                remove_devices(plan, &[])?;
+                remove_devices(plan, &ground, &[])?;
                 let tunnel = Tunnel::start(plan, &settings.engine)?;
                 account.open(tunnel.engine());
                 report_failures(tunnel.engine(), happenings)?;
@@ -142,9 +144,14 @@ fn plain(plan: &Plan) -> Plain {
     }
 }
 
-fn remove_devices(plan: &Plan, but: &[VxlanSetup]) -> Result<()> {
+fn remove_devices(plan: &Plan, ground: &Ground, but: &[VxlanSetup]) -> Result<()> {
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
     let kept: Vec<String> = but.iter().map(|device| device.name.clone()).collect();
-    leftovers::remove_devices(&mut netlink, &plan.network, &kept)
+    let networks = [&ground.networks[..], &ground.former_networks].concat();
+    let vni = match &plan.network.backend {
+        Kind::Vxlan(options) => Some(options.vni),
+        _ => None,
+    };
+    leftovers::remove_devices(&mut netlink, &networks, vni, &kept)
         .context("cannot remove devices of earlier runs")
 }

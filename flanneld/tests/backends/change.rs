@@ -58,6 +58,20 @@ fn from_kernel_vxlan_to_everything_else_and_back() {
     ]);
 }
 
+/// The subnet file still names the network of before.
+#[test]
+fn what_a_network_that_was_given_up_left_behind_goes_with_it() {
+    for (before, after) in [(HOST_GW, VXLAN), (KERNEL, VXLAN), (KERNEL, HOST_GW)] {
+        let mut cluster = Cluster::up(2, before);
+        cluster.site.nodes[0].daemon().stop().unwrap();
+        cluster.configure_also(after, r#","Network":"10.7.0.0/16""#);
+        cluster.start_only(0);
+        cluster.await_routes(0, &[]);
+        let traces = cluster.traces(0);
+        assert!(!traces.contains("flannel.1"), "{before}, {after}: {traces}");
+    }
+}
+
 #[test]
 fn routes_and_devices_of_others_survive_a_change_of_backend() {
     let mut cluster = Cluster::new(2, KERNEL);

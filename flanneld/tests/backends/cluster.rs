@@ -52,11 +52,20 @@ impl Cluster {
 
     /// Starts the daemon on a node in place of the one before, and gives its container an address.
     pub(crate) fn start(&mut self, node: usize, flags: &[&str]) {
+        self.start_with(node, flags);
+        self.site.nodes[node].run_container(2);
+    }
+
+    /// The same without a container.
+    pub(crate) fn start_only(&mut self, node: usize) {
+        self.start_with(node, &[]);
+    }
+
+    fn start_with(&mut self, node: usize, flags: &[&str]) {
         let store = format!("--store=file:{}", self.store.path().display());
         let node = &mut self.site.nodes[node];
         node.start(&[&[store.as_str(), "--iface=eth0"], flags].concat());
         node.await_ready();
-        node.run_container(2);
     }
 
     pub(crate) fn start_all(&mut self) {

@@ -1,5 +1,8 @@
 //! Neighbours by plain routes, the others through the tunnel, and back again as the underlay changes.
 
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
 use crate::cluster::Cluster;
 use crate::talk::{reaches, tcp};
 
@@ -16,6 +19,43 @@ fn three_nodes(backend: &str) -> Cluster {
     cluster.start_all();
     cluster.talk();
     cluster
+}
+
+/// Pings from the first container to the second, one after the other without a pause that would hide a gap.
+struct Probe(Child);
+
+impl Probe {
+    fn start(cluster: &Cluster) -> Self {
+        let mut ping = cluster.node(0).container.command("ping").unwrap();
+        ping.args(["-n", "-q", "-i", "0.003", &cluster.container(1).to_string()]);
+        Self(ping.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// How many were never answered. The last one may still be on its way.
+    fn lost(mut self) -> usize {
+        Command::new("kill")
+            .args(["-INT", &self.0.id().to_string()])
+            .status()
+            .unwrap();
+        let mut report = String::new();
+        self.0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut report)
+            .unwrap();
+        self.0.wait().unwrap();
+        let counted = report
+            .lines()
+            .find(|line| line.contains("packets transmitted"));
+        let counts: Vec<usize> = counted
+            .unwrap()
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        assert!(counts[0] > 50, "{report}");
+        (counts[0] - counts[1]).saturating_sub(1)
+    }
 }
 
 /// What is on a node for neighbours only, and what is for peers behind the tunnel.
@@ -39,6 +79,7 @@ fn flips_with_the_underlay(backend: &str, tunnel: [&str; 2]) {
     expect(&[neighbour.clone(), through("10.5.13")]);
     let direct = cluster.traces(0);
     // The neighbour moves behind the router, as far as this node can tell, and back.
+    let probe = Probe::start(&cluster);
     for _ in 0..2 {
         cluster
             .node(0)
@@ -46,16 +87,17 @@ fn flips_with_the_underlay(backend: &str, tunnel: [&str; 2]) {
             .ip("route add 192.168.77.2/32 via 192.168.77.254")
             .unwrap();
         expect(&[through("10.5.12"), through("10.5.13")]);
-        cluster.talk();
+        cluster.ping(0, 2);
         cluster
             .node(0)
             .host
             .ip("route del 192.168.77.2/32")
             .unwrap();
         expect(&[neighbour.clone(), through("10.5.13")]);
-        cluster.talk();
-        assert_eq!(cluster.traces(0), direct, "nothing is left behind");
     }
+    assert_eq!(probe.lost(), 0, "a peer that moves is never out of reach");
+    cluster.talk();
+    assert_eq!(cluster.traces(0), direct, "nothing is left behind");
     // A link down takes the plain route along; stock never puts it back.
     cluster
         .node(0)
