@@ -102,7 +102,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeats: Option<u32>,
 
-    /// Seconds of traffic in one measurement [default: 0.4; with --quick 0.2]
+    /// Seconds of traffic in one measurement [default: 0.5; with --quick 0.2]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) seconds: Option<f64>,
 

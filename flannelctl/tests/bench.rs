@@ -21,7 +21,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_flannelctl");
 /// Every process of a run carries this in its environment, with a value of its own.
 const MARK: &str = "FLANNELCTL_TEST_RUN";
 /// As little traffic as still counts.
-const SHORT: [&str; 4] = ["--seconds", "0.05", "--repeats", "1"];
+const SHORT: [&str; 4] = ["--seconds", "0.1", "--repeats", "1"];
 
 /// A command of which every process can be found again.
 fn marked(mut command: Command, mark: &str) -> Command {
@@ -137,7 +137,12 @@ fn a_run_writes_everything_and_leaves_nothing_behind() {
         "rr_p999",
         "start",
     ] {
-        assert_eq!(measured(&report, metric), all, "{metric}");
+        assert_eq!(
+            measured(&report, metric),
+            all,
+            "{metric}: {}",
+            report["refused"]
+        );
     }
     assert_eq!(measured(&report, "memory"), ["udp"]);
     for plot in ["throughput", "packets", "latency", "cpu"] {

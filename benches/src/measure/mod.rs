@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::Side;
 use crate::report::short;
-use crate::traffic::{latency, rate};
+use crate::traffic::rate;
 
 const THINK: Duration = Duration::from_micros(200);
 /// The part of a measurement's time one try of a searched rate takes.
@@ -73,12 +73,8 @@ pub fn measure(
             rate_readings(name, outcome.rate(), outcome.loss())
         }
         Metric::Highest(bytes) => one("kpps", highest(subject, from, bytes, duration)? / 1e3),
-        Metric::RoundTrip => {
-            round_trip_readings(name, &subject.round_trips(from, duration, Duration::ZERO)?)
-        }
-        Metric::RoundTripWithGaps => {
-            round_trip_readings(name, &subject.round_trips(from, duration, THINK)?)
-        }
+        Metric::RoundTrip => round_trip_readings(subject, name, duration, Duration::ZERO)?,
+        Metric::RoundTripWithGaps => round_trip_readings(subject, name, duration, THINK)?,
         Metric::Memory => one("MiB", memory_mib(subject)?),
         Metric::Start => one("ms", subject.time_to_first_ping()?.as_secs_f64() * 1e3),
     })
@@ -117,12 +113,11 @@ fn tcp_readings(
 ) -> io::Result<Vec<Reading>> {
     let mut meter = Meter::new();
     let outcome = subject.tcp(name.from, streams, duration, &mut || meter.mark(subject))?;
+    something_arrived(outcome.bytes)?;
     let [machine, daemons] = meter.per(outcome.bytes as f64 / 1e9);
-    Ok(vec![
-        reading(name, "Gbit/s", outcome.gbps()),
-        reading(format_args!("{name}_cpu"), "s/GB", machine),
-        reading(format_args!("{name}_daemons"), "s/GB", daemons),
-    ])
+    let mut readings = vec![reading(name, "Gbit/s", outcome.gbps())];
+    readings.extend(processor_readings(name, "s/GB", [machine, daemons]));
+    Ok(readings)
 }
 
 fn packet_readings(
@@ -135,15 +130,26 @@ fn packet_readings(
     meter.mark(subject);
     let outcome = subject.window(name.from, bytes, duration)?;
     meter.mark(subject);
+    something_arrived(outcome.received)?;
     let [machine, daemons] = meter.per(outcome.received as f64 / 1e6);
     let mut readings = rate_readings(name, outcome.rate(), outcome.loss());
-    readings.push(reading(format_args!("{name}_cpu"), "µs/packet", machine));
-    readings.push(reading(
-        format_args!("{name}_daemons"),
-        "µs/packet",
-        daemons,
-    ));
+    readings.extend(processor_readings(name, "µs/packet", [machine, daemons]));
     Ok(readings)
+}
+
+/// Processor time, where it is known whose it is.
+fn processor_readings(
+    name: Measurement,
+    unit: &'static str,
+    [machine, daemons]: [f64; 2],
+) -> impl Iterator<Item = Reading> {
+    let readings = [
+        reading(format_args!("{name}_cpu"), unit, machine),
+        reading(format_args!("{name}_daemons"), unit, daemons),
+    ];
+    readings
+        .into_iter()
+        .filter(|reading| !reading.value.is_nan())
 }
 
 fn rate_readings(name: Measurement, rate: f64, loss: f64) -> Vec<Reading> {
@@ -160,12 +166,27 @@ fn highest(subject: &dyn Subject, from: Side, bytes: usize, duration: Duration) 
     rate::highest(guess, |rate| subject.rate(from, bytes, rate, probe))
 }
 
-fn round_trip_readings(name: Measurement, outcome: &latency::Outcome) -> Vec<Reading> {
+fn round_trip_readings(
+    subject: &dyn Subject,
+    name: Measurement,
+    duration: Duration,
+    think: Duration,
+) -> io::Result<Vec<Reading>> {
+    let outcome = subject.round_trips(name.from, duration, think)?;
+    something_arrived(outcome.round_trips_ns.len() as u64)?;
     let readings = QUANTILES.map(|(label, part)| {
         let value = outcome.quantile_us(part);
         reading(format_args!("{name}_{label}"), "µs", value)
     });
-    readings.into()
+    Ok(readings.into())
+}
+
+/// Nothing at all is no number, but a fault of the path.
+fn something_arrived(amount: u64) -> io::Result<()> {
+    match amount {
+        0 => Err(io::Error::other("nothing has arrived")),
+        _ => Ok(()),
+    }
 }
 
 fn memory_mib(subject: &dyn Subject) -> io::Result<f64> {

@@ -12,6 +12,8 @@ const THICKNESS: f64 = 14.0;
 const MARGIN: f64 = 16.0;
 /// What a written value needs beside its bar.
 const VALUE: f64 = 46.0;
+/// How far a spread may reach, in lengths of the longest bar.
+const ROOM: f64 = 1.4;
 const FOOT: f64 = 34.0;
 
 /// One number of every path.
@@ -20,6 +22,16 @@ pub(super) struct Panel {
     pub(super) title: String,
     /// In the order of the rows.
     pub(super) values: Vec<Option<Summary>>,
+}
+
+impl Panel {
+    /// From zero to where every bar ends; a repeat far beyond all bars runs off the panel, because it would
+    /// leave no room for them.
+    fn scale(&self) -> Scale {
+        let values = || self.values.iter().flatten();
+        let longest = values().map(|value| value.median).fold(0.0, f64::max);
+        Scale::linear(values().map(|value| value.high.min(longest * ROOM)))
+    }
 }
 
 /// A whole plot.
@@ -50,25 +62,37 @@ impl Bars {
     }
 
     fn draw_panel(&self, svg: &mut Svg, panel: &Panel, left: f64, width: f64) {
-        let highs = panel.values.iter().flatten().map(|value| value.high);
-        let scale = Scale::linear(highs);
+        let scale = panel.scale();
+        let axis = Axis { scale, left, width };
         svg.text((left, TOP - 14.0), "panel", Anchor::Start, &panel.title);
-        self.draw_axis(svg, scale, left, width);
+        self.draw_axis(svg, &axis);
         for (number, (row, value)) in self.rows.iter().zip(&panel.values).enumerate() {
             if let Some(value) = value {
-                let place = |value: f64| left + scale.place(value) * width;
-                draw_bar(svg, row, *value, middle(number), place);
+                draw_bar(svg, row, *value, middle(number), &axis);
             }
         }
     }
 
-    fn draw_axis(&self, svg: &mut Svg, scale: Scale, left: f64, width: f64) {
+    fn draw_axis(&self, svg: &mut Svg, axis: &Axis) {
         let bottom = TOP + self.rows.len() as f64 * ROW;
-        for mark in scale.marks(if width > 250.0 { 5 } else { 3 }) {
-            let x = left + scale.place(mark) * width;
+        for mark in axis.scale.marks(if axis.width > 250.0 { 5 } else { 3 }) {
+            let x = axis.place(mark);
             svg.line((x, TOP - 4.0), (x, bottom), "grid");
             svg.text((x, bottom + 17.0), "tick", Anchor::Middle, &written(mark));
         }
+    }
+}
+
+/// The values of a panel across its width.
+struct Axis {
+    scale: Scale,
+    left: f64,
+    width: f64,
+}
+
+impl Axis {
+    fn place(&self, value: f64) -> f64 {
+        self.left + self.scale.place(value) * self.width
     }
 }
 
@@ -77,17 +101,22 @@ fn middle(row: usize) -> f64 {
 }
 
 /// The bar of the median, the spread across its end, the value behind both.
-fn draw_bar(svg: &mut Svg, row: &str, value: Summary, y: f64, place: impl Fn(f64) -> f64) {
-    let (zero, end) = (place(0.0), place(value.median));
+fn draw_bar(svg: &mut Svg, row: &str, value: Summary, y: f64, axis: &Axis) {
+    let (zero, end) = (axis.place(0.0), axis.place(value.median));
     // What is a detail of another path is paler than the path itself.
     let lesser = if row.contains('+') { " lesser" } else { "" };
     let class = format!("f-{}{lesser}", family(row));
     let upper_left = (zero, y - THICKNESS / 2.0);
     svg.bar(upper_left, ((end - zero).max(1.0), THICKNESS), &class);
-    let (low, high) = (place(value.low), place(value.high));
+    let (low, high) = (axis.place(value.low), axis.place(value.high));
     if high - low > 1.5 {
         svg.line((low, y), (high, y), "spread");
-        for x in [low, high] {
+        // A spread without an end runs off the panel.
+        let ends = [value.low, value.high].into_iter();
+        for x in ends
+            .filter(|end| axis.scale.holds(*end))
+            .map(|end| axis.place(end))
+        {
             svg.line((x, y - 3.0), (x, y + 3.0), "spread");
         }
     }

@@ -41,6 +41,14 @@ impl Scale {
         place.clamp(0.0, 1.0)
     }
 
+    /// Whether a value is on the paper.
+    pub(super) fn holds(self, value: f64) -> bool {
+        match self {
+            Self::Linear { top } => (0.0..=top).contains(&value),
+            Self::Logarithmic { bottom, top } => (bottom..=top).contains(&value),
+        }
+    }
+
     /// Round values on the scale: about `count` of a linear one, 1, 2 and 5 of every power of a
     /// logarithmic one.
     pub(super) fn marks(self, count: usize) -> Vec<f64> {
@@ -96,7 +104,7 @@ mod tests {
     #[test]
     fn values_stay_on_the_paper() {
         let scale = Scale::logarithmic([f64::NAN, 10.0, 1000.0].into_iter());
-        assert!((0.0..=1.0).contains(&scale.place(0.0)));
+        assert!((0.0..=1.0).contains(&scale.place(0.0)) && !scale.holds(0.0));
         assert!(scale.place(10.0) < scale.place(100.0) && scale.place(100.0) < scale.place(1000.0));
     }
 }

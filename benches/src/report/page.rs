@@ -63,11 +63,12 @@ impl Report {
 
     fn legend(&self) -> String {
         let mut out = String::from("Medians; in brackets the lowest and the highest repeat.");
-        if !self.references.is_empty() {
+        let references = self.measured_references();
+        if !references.is_empty() {
+            let references = references.join(" · ");
             let _ = write!(
                 out,
-                " Ratios are medians of the ratios within a repeat, to {}.",
-                self.references.join(" · ")
+                " Ratios are medians of the ratios within a repeat, to {references}."
             );
         }
         out + "\n"
@@ -131,10 +132,25 @@ impl Report {
         )
     }
 
+    /// The references that others can be compared with: nothing is compared with itself alone.
+    fn measured_references(&self) -> Vec<&str> {
+        let is_path = |name: &&str| self.records.iter().any(|record| record.path == *name);
+        let first = self.records.first().map(|record| &record.path);
+        if self
+            .records
+            .iter()
+            .all(|record| Some(&record.path) == first)
+        {
+            return Vec::new();
+        }
+        let references = self.references.iter().map(String::as_str);
+        references.filter(is_path).collect()
+    }
+
     /// The ratios to all references, a dash where one of them was not measured.
     fn ratios(&self, profile: &str, path: &str, metric: &str) -> Option<String> {
-        let ratios = self.references.iter();
-        let ratios: Vec<_> = ratios
+        let references = self.measured_references().into_iter();
+        let ratios: Vec<_> = references
             .map(|reference| self.ratio(profile, path, metric, reference))
             .collect();
         let shown = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), short);
@@ -149,8 +165,9 @@ impl Report {
 
     /// Whether the traffic generator can have been the limit.
     fn generator_check(&self, profile: &str) -> String {
+        // The generator is the same in both directions.
         let checked = |name: &str| ["tcp", "max"].iter().any(|family| name.starts_with(family));
-        let checked = self.metrics(profile, |name| checked(name) && !name.contains('_'));
+        let checked = self.metrics(profile, |name| checked(name) && !name.contains(['_', '-']));
         let lines: String = checked
             .iter()
             .filter_map(|metric| self.generator_line(profile, metric))

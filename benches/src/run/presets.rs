@@ -59,7 +59,9 @@ const QUICK: [&str; 5] = ["tcp1", "max64", "max1400", "rr", "start"];
 /// Enough to see what a variant is worth.
 const GIST: [&str; 3] = ["tcp1", "pps64", "rr"];
 /// What says whether the generator is the limit.
-const CEILING: [&str; 3] = ["tcp1", "max64", "max1400"];
+const CEILING: [&str; 7] = [
+    "tcp1", "tcp4", "tcp8", "max64", "max256", "max512", "max1400",
+];
 /// How often what is only looked at in passing is repeated.
 const FEW: u32 = 3;
 const CROSS_CHECK: &str = "iperf1";
@@ -84,7 +86,7 @@ pub struct Choice {
 impl Choice {
     /// Everything that is to be measured in one setting.
     pub fn plan(&self) -> Plan {
-        let usual = Duration::from_millis(if self.quick { 200 } else { 400 });
+        let usual = Duration::from_millis(if self.quick { 200 } else { 500 });
         Plan {
             lanes: self.lanes(),
             duration: self.duration.unwrap_or(usual),
@@ -115,7 +117,7 @@ impl Choice {
         if self.paths.is_some() || self.metrics.is_some() {
             return lanes;
         }
-        lanes.insert(0, self.few("loopback", &CEILING));
+        lanes.insert(0, self.ceiling());
         if !self.quick {
             let variant = |form, variant| self.few(&format!("{form}+{variant}"), &GIST);
             lanes.extend(
@@ -141,6 +143,13 @@ impl Choice {
             lane.works.push(work(CROSS_CHECK, 1));
         }
         lane
+    }
+
+    /// What the generator can do by itself, in everything that is measured on the others as well.
+    fn ceiling(&self) -> Lane {
+        let quick = |name: &&str| !self.quick || QUICK.contains(name);
+        let metrics: Vec<_> = CEILING.into_iter().filter(quick).collect();
+        self.few("loopback", &metrics)
     }
 
     /// A path that is measured less often and in fewer respects.

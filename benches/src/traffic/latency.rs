@@ -10,6 +10,8 @@ use super::{Ends, Flow};
 
 const PAYLOAD: usize = 36;
 const LOST_AFTER: Duration = Duration::from_millis(50);
+/// How long the first answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 const WARM_UP: usize = 100;
 
 /// Round trip times of one run.
@@ -74,7 +76,12 @@ pub(crate) fn ask(socket: &UdpSocket, duration: Duration, think: Duration) -> io
     let deadline = Instant::now() + duration;
     for number in 0_u64.. {
         let asked = Instant::now();
-        if asked >= deadline {
+        let patience = if outcome.round_trips_ns.is_empty() {
+            PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        if asked >= deadline + patience {
             break;
         }
         if round_trip(socket, number)? {

@@ -15,6 +15,8 @@ use super::Ends;
 const CONGESTION_CONTROL: &[u8] = b"cubic";
 const CHUNK: usize = 128 << 10;
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How long the first byte is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 const STUCK_AFTER: Duration = Duration::from_millis(500);
 
 /// What the streams of one run moved, after the warm-up.
@@ -77,13 +79,19 @@ pub(crate) fn count(
     thread::sleep(WARM_UP);
     edge();
     let (before, begun) = so_far()?;
-    thread::sleep(duration);
-    let (after, ended) = so_far()?;
-    edge();
-    Ok(Outcome {
-        bytes: after - before,
-        seconds: ended - begun,
-    })
+    loop {
+        thread::sleep(duration);
+        let (after, ended) = so_far()?;
+        let outcome = Outcome {
+            bytes: after - before,
+            seconds: ended - begun,
+        };
+        // A short time on a busy machine may pass without a byte; then it takes longer, and counts as such.
+        if outcome.bytes > 0 || outcome.seconds > PATIENCE.as_secs_f64() {
+            edge();
+            return Ok(outcome);
+        }
+    }
 }
 
 /// The two ends of a lone stream are both busy, and so find processors of their own. Of many the
