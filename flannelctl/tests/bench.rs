@@ -23,10 +23,14 @@ const MARK: &str = "FLANNELCTL_TEST_RUN";
 /// As little traffic as still counts.
 const SHORT: [&str; 4] = ["--seconds", "0.1", "--repeats", "1"];
 
-/// A command of which every process can be found again.
+/// A command of which every process can be found again, whoever else runs these tests.
 fn marked(mut command: Command, mark: &str) -> Command {
-    command.env(MARK, mark).stdin(Stdio::null());
+    command.env(MARK, unique(mark)).stdin(Stdio::null());
     command
+}
+
+fn unique(mark: &str) -> String {
+    format!("{mark}-{}", std::process::id())
 }
 
 fn bench(mark: &str, output: &Path, words: &[&str]) -> Command {
@@ -38,7 +42,7 @@ fn bench(mark: &str, output: &Path, words: &[&str]) -> Command {
 
 /// What is left of a run: its processes, and its directories by their number in the name.
 fn remains(mark: &str, id: u32) -> Vec<String> {
-    let entry = format!("{MARK}={mark}");
+    let entry = format!("{MARK}={}", unique(mark));
     let processes = fs::read_dir("/proc").unwrap().flatten().filter(|process| {
         let environment = fs::read(process.path().join("environ")).unwrap_or_default();
         environment
