@@ -14,6 +14,9 @@ use crate::scratch::Scratch;
 /// Where etcd serves clients and its own kind, in a namespace that is free for it.
 const USUAL_PORTS: [u16; 2] = [2379, 2380];
 
+/// A member without others need not wait for a second before it elects itself.
+const AT_ONCE: [&str; 2] = ["--heartbeat-interval=10", "--election-timeout=100"];
+
 /// Whom the members talk to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
@@ -110,8 +113,12 @@ impl Plan {
         let seats = std::mem::take(&mut self.seats);
         let cluster = seats.iter().enumerate().map(|(n, seat)| seat.peer(n));
         let cluster = cluster.collect::<Vec<_>>().join(",");
+        let alone = seats.len() == 1;
         let members = seats.into_iter().enumerate().map(|(n, seat)| {
             let mut flags = vec![format!("--initial-cluster={cluster}")];
+            if alone {
+                flags.extend(AT_ONCE.map(str::to_owned));
+            }
             if let Some(secrets) = &secrets {
                 flags.extend(self.tls_flags(secrets, n, seat.address)?);
             }
