@@ -1,9 +1,10 @@
 //! host-gw and alloc: what the kernel does alone, and what nobody does.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::cluster::Cluster;
+use crate::probe::Probe;
 
 const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
 
@@ -20,17 +21,25 @@ fn containers_talk_over_host_gw() {
 
 #[test]
 fn host_gw_routes_outlive_the_daemon_and_carry_on_under_the_next() {
-    let mut cluster = Cluster::up(2, HOST_GW);
-    cluster.site.nodes[0].daemon().stop().unwrap();
-    cluster.ping(0, 1);
-    let (host, removed) = (&cluster.node(0).host, "monitor route");
-    let mut monitor = host.command("timeout").unwrap();
-    let monitor = monitor.args(["3", "ip"]).args(removed.split(' '));
-    let monitor = monitor.stdout(Stdio::piped()).spawn().unwrap();
-    cluster.start(0, &[]);
-    cluster.ping(1, 0);
-    let seen = String::from_utf8(monitor.wait_with_output().unwrap().stdout).unwrap();
-    assert!(!seen.contains("Deleted 10.5.12.0/24"), "{seen}");
+    a_restart_loses_no_packet(HOST_GW);
+}
+
+#[test]
+fn a_kernel_device_outlives_the_daemon_and_carries_on_under_the_next() {
+    a_restart_loses_no_packet(r#"{"Type":"vxlan","Datapath":"kernel"}"#);
+}
+
+fn a_restart_loses_no_packet(backend: &str) {
+    let mut cluster = Cluster::up(2, backend);
+    let probe = Probe::start(&cluster);
+    for node in [0, 1, 0] {
+        cluster.site.nodes[node].daemon().stop().unwrap();
+        cluster.ping(1 - node, node);
+        cluster.start_only(node);
+        cluster.site.nodes[node].await_log("1 peer subnets");
+        cluster.ping(node, 1 - node);
+    }
+    assert_eq!(probe.lost(), 0);
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod cluster;
 mod direct_routing;
 mod host_gw;
 mod kernel_vxlan;
+mod moves;
+mod probe;
 #[allow(dead_code, reason = "the guides need more of it")]
 #[path = "../walkthroughs/site.rs"]
 mod site;
