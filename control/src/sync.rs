@@ -5,10 +5,12 @@ use crate::lease::LeaseAttrs;
 use crate::leaving::Leaving;
 use crate::registry::{BadRecord, News, Snapshot};
 use crate::screen::{Refusal, Screen};
-use crate::sink::TableSink;
+use crate::sink::{Peer, TableSink};
 use crate::subnet_key::SubnetKey;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -48,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Told {
     bad: BTreeSet<BadRecord>,
     refused: BTreeSet<(SubnetKey, Refusal)>,
+    shared: BTreeSet<(IpAddr, IpNet, IpNet)>,
     /// What the data plane complained about last.
     complaint: Option<String>,
 }
@@ -167,11 +170,23 @@ impl<S: TableSink> Sync<S> {
             warn!("lease {key} is not used: {why}");
         }
         info!("{} peer subnets", peers.routes.len());
+        self.tell_shared(&peers.routes);
         self.started = true;
         self.told.refused = peers.refused;
         self.routes = peers.routes.len();
         let outcome = self.sink.as_mut().map(|sink| sink.replace(&peers.routes));
         self.note(outcome.and_then(Result::err), now);
+    }
+
+    /// Both subnets are reached, but one of the records may be that of a node that is no more, or of a copy.
+    fn tell_shared(&mut self, routes: &[Peer]) {
+        let shared = shared(routes);
+        for (endpoint, one, other) in shared.difference(&self.told.shared) {
+            warn!(
+                "leases {one} and {other} name the same node, {endpoint}: remove the record that is out of date, or give the nodes addresses of their own"
+            );
+        }
+        self.told.shared = shared;
     }
 
     /// Lets the data plane look at the host.
@@ -239,12 +254,25 @@ impl<S: TableSink> Sync<S> {
     }
 }
 
+/// Endpoints that several routes lead to, with two of them each.
+fn shared(routes: &[Peer]) -> BTreeSet<(IpAddr, IpNet, IpNet)> {
+    let mut by_endpoint: Vec<_> = routes
+        .iter()
+        .map(|one| (one.endpoint, one.subnet))
+        .collect();
+    by_endpoint.sort_unstable();
+    let beside = by_endpoint.windows(2).filter_map(|pair| match pair {
+        [(endpoint, one), (same, other)] if endpoint == same => Some((*endpoint, *one, *other)),
+        _ => None,
+    });
+    beside.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lease::{Lease, LeaseAttrs, Revision};
     use crate::network::NetworkConfig;
-    use crate::sink::Peer;
     use std::cell::RefCell;
     use std::rc::Rc;
 
@@ -317,6 +345,18 @@ mod tests {
         );
         sync.settle(NOW);
         assert_eq!(*tables.0.borrow(), [1]);
+    }
+
+    #[test]
+    fn two_records_with_one_address_are_both_reached_and_told_once() {
+        let (mut sync, tables) = sync();
+        sync.hear(put("10.5.2.0-24"), NOW);
+        sync.hear(put("10.5.3.0-24"), NOW);
+        sync.settle(NOW);
+        let routes = ["10.5.2.0/24", "10.5.3.0/24"].map(|net| net.parse().unwrap());
+        let address = IpAddr::from([192, 168, 77, 2]);
+        let told = BTreeSet::from([(address, routes[0], routes[1])]);
+        assert_eq!((&*tables.0.borrow(), &sync.told.shared), (&vec![2], &told));
     }
 
     #[test]

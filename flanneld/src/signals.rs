@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::info;
 
 /// How long the daemon may take to end by itself.
-const PATIENCE: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(110);
 
 /// Sends a happening for the first signal that asks to stop.
 pub(crate) fn listen(happenings: Sender<Happening>, account: Account) -> io::Result<()> {
