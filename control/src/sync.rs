@@ -1,6 +1,7 @@
 //! Turns what the registry reports into the data plane's table: a snapshot, then events, a snapshot again when in doubt.
 
 use crate::book::LeaseBook;
+use crate::clock::since_boot;
 use crate::lease::LeaseAttrs;
 use crate::leaving::Leaving;
 use crate::registry::{BadRecord, News, Snapshot};
@@ -44,6 +45,8 @@ const DOUBT: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(200);
 /// How seldom we mend what somebody undoes again and again, and try again what fails.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A host that changes all the time is looked at for one part in so many of the time.
+const LEISURE: u32 = 10;
 
 /// What has been logged already: each fault costs one line, not one per event.
 #[derive(Debug, Default)]
@@ -194,10 +197,12 @@ impl<S: TableSink> Sync<S> {
         let Some(sink) = &mut self.sink else {
             return;
         };
+        let began = since_boot();
         let outcome = sink.restore();
+        let cost = since_boot().saturating_sub(began);
         self.settling = match outcome {
             Ok(true) => (self.settling * 2).min(PATIENCE),
-            _ => SETTLE,
+            _ => SETTLE.max(cost * LEISURE).min(PATIENCE),
         };
         if matches!(outcome, Ok(true)) {
             info!("somebody undid what packets to other nodes need on this host; restored");
@@ -278,9 +283,18 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1000);
 
-    /// Keeps every table it is given.
+    /// Keeps every table it is given, and answers as it is told to.
     #[derive(Clone, Default)]
-    struct Tables(Rc<RefCell<Vec<usize>>>);
+    struct Tables(Rc<RefCell<Vec<usize>>>, Rc<RefCell<Answer>>);
+
+    /// What is to be said about the host.
+    #[derive(Clone, Copy, Default)]
+    enum Answer {
+        #[default]
+        Well,
+        Mended,
+        Failed,
+    }
 
     impl TableSink for Tables {
         fn replace(&mut self, peers: &[Peer]) -> io::Result<()> {
@@ -289,7 +303,11 @@ mod tests {
         }
 
         fn restore(&mut self) -> io::Result<bool> {
-            Ok(false)
+            match *self.1.borrow() {
+                Answer::Well => Ok(false),
+                Answer::Mended => Ok(true),
+                Answer::Failed => Err(io::Error::other("the host is not well")),
+            }
         }
     }
 
@@ -397,5 +415,38 @@ mod tests {
         assert_eq!(*tables.0.borrow(), [2]);
         sync.settle(sync.due().unwrap());
         assert_eq!((&*tables.0.borrow(), sync.due()), (&vec![2, 1], None));
+    }
+
+    /// How long after a change of the host it is looked at, which is then done.
+    fn wait_for_look(sync: &mut Sync<Tables>) -> Duration {
+        sync.host_changed(NOW);
+        let due = sync.due().unwrap();
+        sync.settle(due);
+        due - NOW
+    }
+
+    #[test]
+    fn what_somebody_undoes_again_and_again_is_mended_ever_more_seldom() {
+        let (mut sync, tables) = sync();
+        *tables.1.borrow_mut() = Answer::Mended;
+        let waits: Vec<Duration> = (0..8).map(|_| wait_for_look(&mut sync)).collect();
+        assert_eq!(
+            (waits[0], waits[1], waits[7]),
+            (SETTLE, SETTLE * 2, PATIENCE)
+        );
+        *tables.1.borrow_mut() = Answer::Well;
+        wait_for_look(&mut sync);
+        assert!(wait_for_look(&mut sync) < PATIENCE);
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_without_a_change_of_the_host() {
+        let (mut sync, tables) = sync();
+        *tables.1.borrow_mut() = Answer::Failed;
+        wait_for_look(&mut sync);
+        let again = sync.due().unwrap();
+        *tables.1.borrow_mut() = Answer::Well;
+        sync.settle(again);
+        assert_eq!(sync.due(), None);
     }
 }
