@@ -127,12 +127,15 @@ impl Drop for Daemon {
     }
 }
 
-/// Ends every daemon of this process at once: for signal handlers, which run no destructors.
+/// Ends every daemon of this process, which cannot start another from then on: for signal handlers,
+/// which run no destructors.
 pub fn kill_all() {
-    for id in running().drain(..) {
+    let mut running = running();
+    for id in running.drain(..) {
         // One that has ended by itself needs no signal.
         let _ = sys::send_signal(id, libc::SIGKILL);
     }
+    std::mem::forget(running);
 }
 
 fn running() -> MutexGuard<'static, Vec<u32>> {

@@ -4,9 +4,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 const PREFIX: &str = "flannel-lab-";
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// Held while a directory is made, and for good once the process is about to end.
+static MAKING: Mutex<()> = Mutex::new(());
+/// How often a directory is tried that a dying daemon still writes to, and how long between.
+const REMOVALS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A fresh directory below the system's temporary directory, removed on drop.
 #[derive(Debug)]
@@ -22,6 +30,7 @@ impl Scratch {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let path = std::env::temp_dir().join(name);
+        let _making = making();
         fs::create_dir(&path)?;
         Ok(Self(path))
     }
@@ -39,9 +48,20 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes every directory of this process: for signal handlers, which run no destructors.
+/// Removes every directory of this process, which cannot make another from then on: for signal handlers,
+/// which run no destructors.
 pub fn remove_own() {
-    remove_where(&std::env::temp_dir(), |owner| owner == std::process::id());
+    std::mem::forget(making());
+    for _ in 0..REMOVALS {
+        if remove_where(&std::env::temp_dir(), |owner| owner == std::process::id()) {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn making() -> MutexGuard<'static, ()> {
+    MAKING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn remove_stale(below: &Path) {
@@ -50,12 +70,13 @@ fn remove_stale(below: &Path) {
     });
 }
 
-fn remove_where(below: &Path, gone: impl Fn(u32) -> bool) {
-    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
-        if owner_of(&entry.file_name().to_string_lossy()).is_some_and(&gone) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
+/// Removes the directories whose owner is `gone`; whether none of them is left.
+fn remove_where(below: &Path, gone: impl Fn(u32) -> bool) -> bool {
+    let entries = fs::read_dir(below).into_iter().flatten().flatten();
+    let stale =
+        entries.filter(|entry| owner_of(&entry.file_name().to_string_lossy()).is_some_and(&gone));
+    let kept = stale.filter(|entry| fs::remove_dir_all(entry.path()).is_err());
+    kept.count() == 0
 }
 
 /// The process id in the name of a scratch directory.

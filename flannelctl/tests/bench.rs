@@ -276,7 +276,7 @@ fn a_machine_that_does_not_serve_is_asked_to() {
 }
 
 /// Starts a run that would take long, and ends it by a signal once it is in the middle.
-fn interrupted_by(signal: &str, number: i32) {
+fn interrupted_by(signal: &str, number: i32, after: &str) {
     let directory = TempDir::new().unwrap();
     let output = directory.path().join("report");
     let (paths, stock) = ("plain,one-packet,udp,stock-udp", flanneld());
@@ -290,17 +290,20 @@ fn interrupted_by(signal: &str, number: i32) {
         "--stock",
         &stock,
     ];
-    let mut command = bench(signal, &output, &words);
+    let mark = format!("{signal} {after}");
+    let mut command = bench(&mark, &output, &words);
     let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_for_line(&mut child, "stock-udp rr");
-    assert!(
-        remains(signal, child.id()).len() > 4,
-        "daemons, etcd and directories are there"
-    );
+    wait_for_line(&mut child, after);
+    while remains(&mark, child.id()).len() < 4 {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it is in the middle of something"
+        );
+    }
     let id = child.id().to_string();
     assert!(
         Command::new("kill")
@@ -310,7 +313,7 @@ fn interrupted_by(signal: &str, number: i32) {
             .success()
     );
     assert_eq!(child.wait().unwrap().code(), Some(128 + number));
-    assert_gone(signal, child.id());
+    assert_gone(&mark, child.id());
     assert!(!output.exists());
 }
 
@@ -331,12 +334,17 @@ fn wait_for_line(child: &mut Child, text: &str) {
 
 #[test]
 fn a_run_that_is_interrupted_leaves_nothing_behind() {
-    interrupted_by("INT", 2);
+    interrupted_by("INT", 2, "stock-udp rr");
 }
 
 #[test]
 fn a_run_that_is_terminated_leaves_nothing_behind() {
-    interrupted_by("TERM", 15);
+    interrupted_by("TERM", 15, "stock-udp rr");
+}
+
+#[test]
+fn a_run_that_is_interrupted_while_paths_come_up_leaves_nothing_behind() {
+    interrupted_by("INT", 2, "repeats, about");
 }
 
 #[test]
