@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use benches::Side;
 
 use super::road::{Cut, cut, heal};
-use super::scene::{BACK, LOST, Scene, Stage, await_until, lasting, record};
+use super::scene::{BACK, LOST, Scene, Stage, await_until, flanneld, lasting, record};
 use super::table::{assert_none_lost, ms, report};
 
 /// What follows the first table after that.
@@ -163,3 +163,42 @@ fn one_of_three_members_may_die_and_lead() {
 }
 
 const PEER: &[u8] = br#"{"PublicIP":"192.168.78.200","PublicIPv6":null}"#;
+
+#[test]
+fn a_daemon_restarted_while_cut_off_carries_on_and_learns_what_it_missed() {
+    let mut scene = Stage::new("udp").up();
+    let (gateway, own) = (scene.gateway(), scene.own_record(Side::A));
+    // What is written down for such a start holds both nodes once it has started beside the other.
+    scene.path.restart(Side::A, flanneld()).unwrap();
+    let state = scene.path.lab().scratch().join("subnet-A.env.state");
+    let peer = scene.own_record(Side::B);
+    let peer = peer.rsplit('/').next().unwrap().to_owned();
+    await_until(
+        || std::fs::read_to_string(&state).is_ok_and(|text| text.contains(&peer)),
+        || format!("{} lacks {peer}", state.display()),
+    );
+    let probe = scene.probe();
+    cut(&scene, Side::A, Cut::Refuse);
+    let begun = Instant::now();
+    scene.path.restart(Side::A, flanneld()).unwrap();
+    scene.path.wait_until_connected().unwrap();
+    let connected = begun.elapsed();
+    let (outage, probe) = (probe.stop(), scene.probe());
+    write_peer(&gateway, 200);
+    scene.etcd.compact().unwrap();
+    let mark = scene.mark(Side::A);
+    heal(&scene);
+    let learnt = scene.await_line(&mark, "2 peer subnets");
+    report(
+        "daemon restarted while cut off from etcd, history compacted",
+        Some(&outage),
+        &[
+            ("packets pass after", ms(connected)),
+            ("what was missed known after heal", ms(learnt)),
+        ],
+    );
+    assert_eq!(scene.own_record(Side::A), own, "the subnet is kept");
+    // Only the restart itself costs packets.
+    assert_none_lost(&probe.stop());
+    assert_records(&scene);
+}
