@@ -158,6 +158,7 @@ fn every_script_says_what_it_does() {
 fn documents_lead_to_files_that_exist() {
     let documents = [
         "docs/compatibility.md",
+        "docs/reliability.md",
         "README.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",
