@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use crate::namespace::Namespace;
 use crate::sys;
 
 /// Becomes etcd, after leaving a shell behind that kills it when this process is gone: then the input ends
-/// without a line.
-const GUARDED: &str =
-    r#"exec 3<&0 </dev/null; (read line <&3 || kill -9 $$) & exec etcd "$@" 3<&-"#;
+/// without a line. A store that nobody could drop, as that of a static, takes its directory along, too.
+const GUARDED: &str = r#"exec 3<&0 </dev/null
+(read line <&3 || { kill -9 $$; rm -rf "$0"; }) &
+exec etcd "$@" 3<&-"#;
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -44,6 +45,7 @@ impl Seat {
 pub struct Member {
     seat: Seat,
     tls: bool,
+    scratch: PathBuf,
     data: PathBuf,
     log: PathBuf,
     flags: Vec<String>,
@@ -62,6 +64,7 @@ impl Member {
         Self {
             seat,
             tls,
+            scratch: scratch.to_owned(),
             data: scratch.join(format!("member{number}")),
             log: scratch.join(format!("member{number}.log")),
             flags,
@@ -107,18 +110,21 @@ impl Member {
         let Some(mut child) = self.child.take() else {
             return Ok(());
         };
+        // Waiting would close the input, and call the guard.
+        let guard = child.stdin.take();
         sys::send_signal(child.id(), libc::SIGTERM)?;
         child.wait()?;
-        dismiss(&mut child)
+        dismiss(guard)
     }
 
     /// Ends it at once.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It is gone after this, whatever the answers.
+            let guard = child.stdin.take();
             let _ = child.kill();
             let _ = child.wait();
-            let _ = dismiss(&mut child);
+            let _ = dismiss(guard);
         }
     }
 
@@ -158,7 +164,7 @@ impl Member {
             .append(true)
             .open(&self.log)?;
         let mut command = self.place("sh");
-        command.args(["-c", GUARDED, "sh"]);
+        command.args(["-c", GUARDED]).arg(&self.scratch);
         command.args(["--listen-client-urls", &url]);
         command.args(["--advertise-client-urls", &url]);
         command.args(["--listen-peer-urls", &peer]);
@@ -199,11 +205,8 @@ impl Member {
 }
 
 /// Sends the guard home: there is nobody left to kill.
-fn dismiss(child: &mut Child) -> io::Result<()> {
-    child
-        .stdin
-        .take()
-        .map_or(Ok(()), |mut guard| guard.write_all(b"\n"))
+fn dismiss(guard: Option<ChildStdin>) -> io::Result<()> {
+    guard.map_or(Ok(()), |mut guard| guard.write_all(b"\n"))
 }
 
 impl Drop for Member {
