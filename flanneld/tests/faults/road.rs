@@ -9,7 +9,6 @@ use benches::frames::FramePort;
 use benches::{Namespace, Side};
 
 use super::scene::{BACK, LOST, PORT, Scene, Stage, lane, lasting, on_road};
-use super::store::frozen;
 use super::table::{assert_none_lost, ms, report};
 
 /// What becomes of packets from a node to the store.
@@ -114,9 +113,8 @@ fn on_road_v4() -> Ipv4Addr {
 
 #[test]
 fn an_etcd_out_of_reach_is_tried_at_leisure_and_found_again() {
-    // Nearly all of this is waiting: side by side it takes a quarter.
+    // Nearly all of this is waiting: side by side it takes a third.
     thread::scope(|scope| {
-        scope.spawn(frozen);
         scope.spawn(|| outage(Cut::Refuse, "refused"));
         scope.spawn(|| outage(Cut::Drop, "swallowed"));
         scope.spawn(|| outage(Cut::Silence, "open and silent"));

@@ -19,8 +19,8 @@ fn assert_records(scene: &Scene) {
     }
 }
 
-/// A store that holds its connections and says nothing on them.
-pub(crate) fn frozen() {
+#[test]
+fn a_frozen_etcd_costs_no_packet() {
     let mut scene = Stage::new("vxlan").up();
     let probe = scene.probe();
     let busy = scene.path.carriers_cpu_seconds();
