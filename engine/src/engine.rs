@@ -300,7 +300,8 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         Ok(arena) => arena,
         Err(error) => return start_failed(report, StartError::Memory(error)),
     };
-    let region = arena.as_region();
+    // The first frames are for receiving, the others for reads of the TUN.
+    let reads = arena.region_of(RECEIVE_MAX as u32..count);
     let mut pool = arena.frames();
     let receive = std::iter::from_fn(|| pool.take())
         .take(RECEIVE_MAX)
@@ -333,7 +334,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
     match setup.capabilities.io {
         IoKind::Poll | IoKind::SingleQueue => assemble.run(PollIo::new(io), report),
         IoKind::UringMultishot => assemble.run(UringIo::multishot(io), report),
-        IoKind::UringOneshot => assemble.run(UringIo::oneshot(io, region), report),
+        IoKind::UringOneshot => assemble.run(UringIo::oneshot(io, reads), report),
     }
 }
 

@@ -94,7 +94,7 @@ fn drain_time(kind: IoKind) -> io::Result<Duration> {
         capacity: 2048,
     };
     let mut arena = Arena::new(layout)?;
-    let region = arena.as_region();
+    let region = arena.region_of(0..BURST as u32);
     let pool = arena.frames();
     match kind {
         IoKind::Poll | IoKind::SingleQueue => rounds(&source, ByRead { sink, pool }),
@@ -151,7 +151,7 @@ struct ByBatch<'a> {
 impl<'a> ByBatch<'a> {
     fn new(sink: UnixDatagram, mut pool: Pool<'a>, region: (*const u8, usize)) -> io::Result<Self> {
         let ring = Ring::new()?;
-        let registered = ring.register_arena(region).is_ok();
+        let registered = ring.register_frames(region).is_ok();
         let frames = std::iter::from_fn(|| pool.take()).collect();
         Ok(Self {
             sink,

@@ -10,6 +10,7 @@ use crate::frame::Frame;
 use crate::pool::Pool;
 use crate::region::{Backing, Region};
 use std::io;
+use std::ops::Range;
 
 const CACHE_LINE: usize = 64;
 
@@ -82,9 +83,11 @@ impl Arena {
         self.region.locked()
     }
 
-    /// Address and length of the whole memory, to register it with the kernel.
-    pub fn as_region(&self) -> (*const u8, usize) {
+    /// Address and length of the memory these frames lie in, to register it with the kernel, which makes it resident.
+    pub fn region_of(&self, frames: Range<u32>) -> (*const u8, usize) {
         let bytes = self.region.bytes();
+        let stride = bytes.len() / self.layout.count as usize;
+        let bytes = &bytes[frames.start as usize * stride..frames.end as usize * stride];
         (bytes.as_ptr(), bytes.len())
     }
 }

@@ -28,7 +28,7 @@ fn pool_hands_out_every_frame_exactly_once() {
 #[test]
 fn slots_are_inside_the_region_and_apart_from_each_other() {
     let mut arena = Arena::new(layout(9, 1500)).unwrap();
-    let (address, len) = arena.as_region();
+    let (address, len) = arena.region_of(0..9);
     let region = address.addr()..address.addr() + len;
     let mut pool = arena.frames();
     let mut frames: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
@@ -42,6 +42,19 @@ fn slots_are_inside_the_region_and_apart_from_each_other() {
         assert_eq!(slot.end.addr() - slot.start.addr(), 64 + 1500);
     }
     assert!(slots.windows(2).all(|pair| pair[0].end <= pair[1].start));
+}
+
+#[test]
+fn the_region_of_some_frames_holds_these_and_no_others() {
+    let mut arena = Arena::new(layout(9, 1500)).unwrap();
+    let (address, len) = arena.region_of(3..7);
+    let region = address.addr()..address.addr() + len;
+    let mut pool = arena.frames();
+    for frame in std::iter::from_fn(|| pool.take()) {
+        let slot = frame.whole().as_ptr_range();
+        let inside = region.contains(&slot.start.addr()) && slot.end.addr() <= region.end;
+        assert_eq!(inside, (3..7).contains(&frame.index()), "{}", frame.index());
+    }
 }
 
 #[test]
@@ -117,7 +130,7 @@ fn small_arena_asks_for_no_huge_pages() {
 #[test]
 fn large_arena_starts_on_a_huge_page_boundary_without_being_rounded_up() {
     let mut arena = Arena::new(layout(40, 65_536)).unwrap();
-    let (address, len) = arena.as_region();
+    let (address, len) = arena.region_of(0..40);
     assert_eq!(address.addr() % (2 << 20), 0);
     assert_eq!(len, 40 * (64 + 65_536));
     arena.frames().take().unwrap().whole_mut().fill(1);

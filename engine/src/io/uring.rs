@@ -94,13 +94,13 @@ impl<'a> UringIo<'a> {
         }))
     }
 
-    /// The tier with batches of single reads; `arena` is the memory the pool's frames lie in.
-    pub(crate) fn oneshot(parts: Parts<'a>, arena: (*const u8, usize)) -> io::Result<Self> {
+    /// The tier with batches of single reads; `frames` is the memory the pool's frames lie in.
+    pub(crate) fn oneshot(parts: Parts<'a>, frames: (*const u8, usize)) -> io::Result<Self> {
         let mut ring = Ring::new()?;
         watch(&mut ring, &parts)?;
         ring.poll(parts.tun.raw(), TUN)?;
         // Refused where locked memory is short: the reads then name plain memory.
-        let registered = ring.register_arena(arena).is_ok();
+        let registered = ring.register_frames(frames).is_ok();
         Ok(Self::assemble(parts, |pool| {
             let (frames, lengths) = (
                 Vec::with_capacity(BATCH_PACKETS),

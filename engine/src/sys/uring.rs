@@ -25,7 +25,7 @@ pub(crate) const COMPLETIONS: u32 = 1024;
 /// The only group of lent buffers.
 const GROUP: u16 = 0;
 /// Where the whole arena is registered.
-const ARENA_BUFFER: u16 = 0;
+const FRAMES_BUFFER: u16 = 0;
 
 /// The end of an operation, or one of many results of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +135,8 @@ impl Ring {
         })
     }
 
-    /// Registers an arena so that single reads need not look it up each time.
-    pub(crate) fn register_arena(&self, region: (*const u8, usize)) -> io::Result<()> {
+    /// Registers the memory of frames so that single reads need not look it up each time.
+    pub(crate) fn register_frames(&self, region: (*const u8, usize)) -> io::Result<()> {
         let buffer = libc::iovec {
             iov_base: region.0.cast_mut().cast(),
             iov_len: region.1,
@@ -164,7 +164,7 @@ impl Ring {
             let room = &mut frame.whole_mut()[start..];
             let (base, len) = (room.as_mut_ptr(), room.len() as u32);
             let entry = if registered {
-                let read = opcode::ReadFixed::new(types::Fd(fd), base, len, ARENA_BUFFER);
+                let read = opcode::ReadFixed::new(types::Fd(fd), base, len, FRAMES_BUFFER);
                 read.rw_flags(libc::RWF_NOWAIT).build()
             } else {
                 opcode::Read::new(types::Fd(fd), base, len)
