@@ -109,7 +109,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "true", default_missing_value = "true", value_parser = go_bool)]
     pub(crate) iptables_forward_rules: bool,
 
-    /// How often firewall rules are looked after
+    /// How often firewall rules are looked after unasked; their removal is mostly noticed at once
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) iptables_resync: u64,
 

@@ -25,7 +25,7 @@ use control::registry::{News, Watch};
 use control::sync::Sync;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// What can happen to a running daemon.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) enum Happening {
     Answered(Answer),
     /// Something on the host changed.
     HostChanged,
+    /// Firewall rules of somebody were removed.
+    RulesRemoved,
     /// A worker ended, and why.
     EngineFailed(String),
     /// Somebody wants the daemon gone.
@@ -87,6 +89,13 @@ impl Desk<'_> {
         let sender = self.happenings.clone();
         let report = move || drop(sender.send(Happening::HostChanged));
         monitor::watch(report).context("cannot watch the host's interfaces")?;
+        let sender = self.happenings.clone();
+        if let Err(error) = monitor::watch_rules(move || drop(sender.send(Happening::RulesRemoved)))
+        {
+            debug!(
+                "cannot watch firewall rules, so they are only looked at from time to time: {error}"
+            );
+        }
         if let Some(address) = self.settings.probes {
             self.health
                 .serve(address)
@@ -180,6 +189,7 @@ impl Daemon<'_> {
                 self.underlay.doubt(now);
                 self.sync.host_changed(now);
             }
+            Ok(Happening::RulesRemoved) => self.rules.doubt(now),
             Ok(Happening::EngineFailed(why)) => {
                 warn!("{why}, as when its device was deleted; starting the engine anew");
                 self.renewal.ask(now);

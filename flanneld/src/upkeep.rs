@@ -13,8 +13,15 @@ pub(crate) struct Rules {
     firewall: Option<Firewall>,
     every: Duration,
     due: Option<Duration>,
+    /// When they were looked at last.
+    looked: Duration,
     failing: bool,
 }
+
+/// Who replaces rules removes some and puts others a moment later.
+const SETTLE: Duration = Duration::from_millis(200);
+/// Other programs may replace rules of their own all the time.
+const PAUSE: Duration = Duration::from_millis(900);
 
 impl Rules {
     /// Sets the rules up. Without masquerading pods lose the outside world in silence, so that must succeed.
@@ -40,8 +47,15 @@ impl Rules {
             firewall,
             every: settings.resync,
             due,
+            looked: since_boot(),
             failing: false,
         })
+    }
+
+    /// Somebody removed rules, perhaps ours.
+    pub(crate) fn doubt(&mut self, now: Duration) {
+        let soon = (now + SETTLE).max(self.looked + PAUSE);
+        self.due = self.due.map(|due| due.min(soon));
     }
 
     /// When [`Rules::tick`] has something to do.
@@ -63,6 +77,7 @@ impl Rules {
             warn!("cannot look after the firewall rules: {error}");
         }
         self.failing = failed.is_some();
+        self.looked = now;
         self.due = Some(now + self.every);
     }
 }

@@ -14,5 +14,6 @@ mod files;
 mod identity;
 mod manager;
 mod memory;
+mod rules;
 mod stage;
 mod underlay;

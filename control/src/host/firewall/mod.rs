@@ -53,6 +53,24 @@ impl Overlay {
             .any(|word| word.parse::<IpNet>().is_ok());
         speaks_of_networks && !word_is(self.network) && !word_is(self.subnet)
     }
+
+    /// Whether a listing of our rules has all that speak of networks.
+    fn is_complete(&self, listed: &str) -> bool {
+        let wanted = [
+            (self.wanted.masquerade, rules::leaving(self).len()),
+            (self.wanted.forward, rules::passing(self).len()),
+        ];
+        let wanted: usize = wanted
+            .iter()
+            .map(|(on, rules)| usize::from(*on) * rules)
+            .sum();
+        let names = [self.network, self.subnet].map(|net| net.to_string());
+        let speaks_of_us = |line: &&str| {
+            line.split_whitespace()
+                .any(|word| names.iter().any(|name| name == word))
+        };
+        listed.lines().filter(speaks_of_us).count() >= wanted
+    }
 }
 
 /// The rules of this daemon.
@@ -60,7 +78,7 @@ impl Overlay {
 pub struct Firewall {
     nftables: bool,
     overlays: Vec<Overlay>,
-    /// Our rules as the kernel lists them when all is well.
+    /// Our rules as the kernel lists them when all is well; empty if they were not seen like that yet.
     standing: Vec<String>,
 }
 
@@ -96,7 +114,11 @@ impl Firewall {
                 iptables::apply(overlay, keep)?
             }
         }
-        self.standing = self.list()?;
+        let standing = self.list()?;
+        let mut listed = self.overlays.iter().zip(&standing);
+        let complete = listed.all(|(overlay, listed)| overlay.is_complete(listed));
+        // Somebody who removes rules at this moment does not say how they should stand.
+        self.standing = if complete { standing } else { Vec::new() };
         Ok(())
     }
 
@@ -163,4 +185,26 @@ fn run(program: &str, words: &[&str], input: &str) -> io::Result<String> {
         )));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_that_lost_a_rule_is_not_complete() {
+        let overlay = Overlay {
+            network: "10.5.0.0/16".parse().unwrap(),
+            subnet: "10.5.1.0/24".parse().unwrap(),
+            wanted: Wanted {
+                masquerade: false,
+                random_ports: true,
+                forward: true,
+            },
+        };
+        let forward = ["ip saddr 10.5.0.0/16 accept", "ip daddr 10.5.0.0/16 accept"];
+        assert!(overlay.is_complete(&format!("chain forward {{\n{}\n}}", forward.join("\n"))));
+        assert!(!overlay.is_complete(&format!("chain forward {{\n{}\n}}", forward[0])));
+        assert!(!overlay.is_complete(""));
+    }
 }
