@@ -11,8 +11,8 @@ use super::road::a_moment;
 use super::scene::{PREFIX, Scene, Stage, record};
 use super::table::{assert_none_lost, ms, report};
 
-/// How often a record is deleted, to see it done once without being held up.
-const TRIES: usize = 4;
+/// How often a record is deleted: all but a few must cost nothing, however busy the machine.
+const TRIES: usize = 5;
 
 /// Deletes A's record under the probe, and waits until it is there again.
 fn lose_and_regain(scene: &mut Scene, own: &str) -> (Outcome, Duration) {
@@ -30,15 +30,19 @@ fn a_lease_that_is_deleted_is_taken_back() {
     // Stock shuts down, and the tunnel with it.
     let mut scene = Stage::new("vxlan").up();
     let own = scene.own_record(Side::A);
-    // The others wait for as long as two writes to a store take; a machine that is held up may need longer once.
-    let tries = (0..TRIES).map(|_| lose_and_regain(&mut scene, &own));
-    let (outcome, again) = tries.min_by_key(|(outcome, _)| outcome.lost).unwrap();
+    // The others wait for as long as two writes to a store take; a machine that is held up may need longer once. The
+    // worst is reported, the median asserted.
+    let mut tries: Vec<_> = (0..TRIES)
+        .map(|_| lose_and_regain(&mut scene, &own))
+        .collect();
+    tries.sort_by_key(|(outcome, again)| (outcome.lost, *again));
+    let (worst, again) = &tries[TRIES - 1];
     report(
-        "own lease deleted",
-        Some(&outcome),
-        &[("taken back after", ms(again))],
+        "own lease deleted, the worst of five times",
+        Some(worst),
+        &[("taken back after", ms(*again))],
     );
-    assert_none_lost(&outcome);
+    assert_none_lost(&tries[TRIES / 2].0);
     scene.assert_running();
 }
 

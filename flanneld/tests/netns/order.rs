@@ -7,17 +7,16 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use benches::{Path, Profile, Side};
+use benches::{Profile, Side};
 
 use super::setup::{up, versions};
+use super::traffic::bound;
 
 const FLOWS: u32 = 64;
 const ROUNDS: u32 = 600;
 /// So few are under way that no queue overflows.
 const IN_FLIGHT: u32 = 128;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn flows_keep_their_order(name: &str) {
     let mut path = up(name, Profile::Offload);
@@ -67,15 +66,6 @@ fn move_about(threads: &[u32], done: &AtomicBool) {
             assert!(moved.status.success(), "{moved:?}");
         }
     }
-}
-
-fn bound(path: &Path, side: Side) -> UdpSocket {
-    let (container, address) = path.container(side);
-    let socket = container
-        .enter(|| UdpSocket::bind(SocketAddr::new(address, 0)))
-        .unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
 }
 
 /// Each flow counts its packets.

@@ -135,7 +135,8 @@ fn connected(path: &Path, from: Side) -> (TcpStream, TcpStream) {
     (near, far)
 }
 
-fn bound(path: &Path, side: Side) -> UdpSocket {
+/// A socket in a container that gives up when nothing comes.
+pub(crate) fn bound(path: &Path, side: Side) -> UdpSocket {
     let (container, address) = path.container(side);
     let socket = container
         .enter(|| UdpSocket::bind(SocketAddr::new(address, 0)))
