@@ -83,6 +83,19 @@ impl Default for Offloads {
     }
 }
 
+/// Whose packets are taken in. Whatever it says, the inner destination must be ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceCheck {
+    /// Those of current peers, from any inner source that cannot be ours or nobody's.
+    #[default]
+    Peers,
+    /// Those of current peers, from inner sources in the subnets of that very peer, and, over
+    /// VXLAN, from the Ethernet address in its lease.
+    Strict,
+    /// Anybody's, as in stock flannel, from any inner source that is somebody's.
+    Off,
+}
+
 /// What an engine needs to know to start.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -108,4 +121,6 @@ pub struct EngineConfig {
     pub spin: Duration,
     /// Spread the flows of the UDP form over source ports, as VXLAN always does.
     pub flow_ports: bool,
+    /// Whose packets are taken in.
+    pub source_check: SourceCheck,
 }

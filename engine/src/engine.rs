@@ -378,7 +378,7 @@ impl<'a> Assemble<'_, 'a> {
         let mut worker = Worker {
             io,
             outbound: Outbound::new(answers, *vxlan, config.mtu),
-            inbound: Inbound::new(self.receive, merge, *vxlan),
+            inbound: Inbound::new(self.receive, merge, *vxlan, config.source_check),
             table: self.table,
             stats: self.stats,
             idle: Idle::new(config.spin),

@@ -2,7 +2,8 @@
 //!
 //! 1. receive a batch of messages, each one datagram or a joined run of them;
 //! 2. for each message: its outer source must be a peer;
-//! 3. for each datagram in it: unwrap, check, see that it is for us, merge the ECN mark;
+//! 3. for each datagram in it: unwrap, check, see that it is for us and from somebody who may send
+//!    it, merge the ECN mark;
 //! 4. join consecutive packets of a flow into super-packets;
 //! 5. write them to the TUN.
 //!
@@ -13,7 +14,7 @@ use std::net::IpAddr;
 
 use ringbuf::Frame;
 
-use crate::config::Form;
+use crate::config::{Form, SourceCheck};
 use crate::io::tun_writer::Outgoing;
 use crate::io::{PacketIo, is_dry};
 use crate::outbound::{Pass, VxlanIdentity};
@@ -23,7 +24,10 @@ use crate::table::SubnetTable;
 use crate::wire::ip::{self, IpInfo};
 use crate::wire::merge::{MergeConfig, Merger};
 use crate::wire::vxlan::{self, VxlanError};
-use crate::wire::{Family, Mac, Piece, ecn};
+use crate::wire::{Mac, Piece, ecn};
+
+/// Stands for every sender that is no peer, where they are listened to.
+const STRANGER: u32 = u32::MAX;
 
 /// The inward half of a worker.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub(crate) struct Inbound<'a> {
     batch: RecvBatch<'a>,
     merger: Merger,
     vxlan: VxlanIdentity,
+    check: SourceCheck,
 }
 
 /// The message a datagram came in.
@@ -43,11 +48,17 @@ struct Envelope {
 
 impl<'a> Inbound<'a> {
     /// Receives into `frames`, one message each.
-    pub(crate) fn new(frames: Vec<Frame<'a>>, merge: MergeConfig, vxlan: VxlanIdentity) -> Self {
+    pub(crate) fn new(
+        frames: Vec<Frame<'a>>,
+        merge: MergeConfig,
+        vxlan: VxlanIdentity,
+        check: SourceCheck,
+    ) -> Self {
         Self {
             batch: RecvBatch::new(frames),
             merger: Merger::new(merge),
             vxlan,
+            check,
         }
     }
 
@@ -108,7 +119,9 @@ impl<'a> Inbound<'a> {
         let received = self.batch.received(slot);
         let packets = received.packets();
         stats.add(Counter::FromUnderlay, packets);
-        let Some(peer) = received.source.and_then(|source| table.sender(source)) else {
+        let known = received.source.and_then(|source| table.sender(source));
+        let strangers = (self.check == SourceCheck::Off).then_some(STRANGER);
+        let Some(peer) = known.or(strangers) else {
             return stats.drop(DropReason::InNotPeer, packets);
         };
         if received.truncated {
@@ -142,16 +155,20 @@ impl<'a> Inbound<'a> {
     ) -> Option<DropReason> {
         let frames = self.batch.frames_mut();
         let whole = frames[usize::from(datagram.slot)].whole_mut();
-        let packet = match unwrap(datagram, whole, &envelope.form, self.vxlan.mac) {
-            Ok(packet) => packet,
+        let (packet, mac) = match unwrap(datagram, whole, &envelope.form, self.vxlan.mac) {
+            Ok(unwrapped) => unwrapped,
             Err(reason) => return Some(reason),
         };
         let bytes = packet.of_mut(whole);
         let Ok(mut info) = IpInfo::parse(bytes) else {
             return Some(DropReason::InMalformed);
         };
-        if let Some(reason) = refuse_header(bytes, &info, table) {
-            return Some(reason);
+        let refused = refuse_header(bytes, &info, table).or_else(|| {
+            let source = ip::source(bytes, info.family);
+            refuse_source(self.check, source, (envelope.peer, mac), table)
+        });
+        if refused.is_some() {
+            return refused;
         }
         if envelope.ecn != 0 {
             let Some(merged) = ecn::merge(envelope.ecn, info.ecn) else {
@@ -171,22 +188,20 @@ impl<'a> Inbound<'a> {
     }
 }
 
-/// The inner packet of a datagram, padding included.
-fn unwrap(datagram: Piece, whole: &[u8], form: &Form, own_mac: Mac) -> Result<Piece, DropReason> {
+/// The inner packet of a datagram, padding included, and the Ethernet address it was sent from
+/// where it has one.
+fn unwrap(
+    datagram: Piece,
+    whole: &[u8],
+    form: &Form,
+    own_mac: Mac,
+) -> Result<(Piece, Option<Mac>), DropReason> {
     match *form {
-        Form::Udp { .. } => Ok(datagram),
+        Form::Udp { .. } => Ok((datagram, None)),
         Form::Vxlan { vni, .. } => {
-            let (offset, family) =
-                vxlan::open(datagram.of(whole), vni, own_mac).map_err(vxlan_reason)?;
-            let packet = datagram.skip(offset as u32);
-            // The Ethernet type must not promise another protocol than the packet speaks.
-            let version = packet.of(whole).first().map(|byte| byte >> 4);
-            let promised = if family == Family::V4 { 4 } else { 6 };
-            if version == Some(promised) {
-                Ok(packet)
-            } else {
-                Err(DropReason::InVxlanType)
-            }
+            let bytes = datagram.of(whole);
+            let (offset, _) = vxlan::open(bytes, vni, own_mac).map_err(vxlan_reason)?;
+            Ok((datagram.skip(offset as u32), Some(vxlan::sender(bytes))))
         }
     }
 }
@@ -201,7 +216,7 @@ fn vxlan_reason(error: VxlanError) -> DropReason {
     }
 }
 
-/// What an honest peer never sends: a broken header, traffic for others, a source that is not its.
+/// What an honest peer never sends: a broken header, or traffic for others.
 fn refuse_header(bytes: &[u8], info: &IpInfo, table: &SubnetTable) -> Option<DropReason> {
     if !ip::header_checksum_ok(bytes, info) {
         return Some(DropReason::InHeaderChecksum);
@@ -209,11 +224,23 @@ fn refuse_header(bytes: &[u8], info: &IpInfo, table: &SubnetTable) -> Option<Dro
     if info.ttl == 0 {
         return Some(DropReason::InTtl);
     }
-    if !table.is_own(ip::destination(bytes, info.family)) {
-        return Some(DropReason::InNotOurs);
+    let ours = table.is_own(ip::destination(bytes, info.family));
+    (!ours).then_some(DropReason::InNotOurs)
+}
+
+/// A source that the one who sent the packet, a hop and perhaps an Ethernet address, may not use.
+fn refuse_source(
+    check: SourceCheck,
+    source: IpAddr,
+    (hop, mac): (u32, Option<Mac>),
+    table: &SubnetTable,
+) -> Option<DropReason> {
+    let ours = check != SourceCheck::Off && table.is_from_us(source);
+    if ours || !may_be_source(source) {
+        return Some(DropReason::InForbiddenSource);
     }
-    let source = ip::source(bytes, info.family);
-    (table.is_own(source) || !may_be_source(source)).then_some(DropReason::InForbiddenSource)
+    let foreign = check == SourceCheck::Strict && !table.belongs_to(source, hop, mac);
+    foreign.then_some(DropReason::InForeignSource)
 }
 
 fn may_be_source(source: IpAddr) -> bool {

@@ -23,7 +23,7 @@ pub mod wire;
 mod worker;
 
 pub use capabilities::{Capabilities, IoKind};
-pub use config::{EngineConfig, Form, IoChoice, Offloads};
+pub use config::{EngineConfig, Form, IoChoice, Offloads, SourceCheck};
 pub use engine::Engine;
 pub use error::StartError;
 pub use stats::{Counter, Counters, DropReason};

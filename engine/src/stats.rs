@@ -71,6 +71,9 @@ counted! {
         InNotOurs = "in_not_ours",
         /// Inbound: an inner source that no peer may use.
         InForbiddenSource = "in_forbidden_source",
+        /// Inbound: an inner source that is not in a subnet of the peer that sent it, where that is
+        /// asked for.
+        InForeignSource = "in_foreign_source",
         /// Inbound: hop limit already zero.
         InTtl = "in_ttl_exceeded",
         /// Inbound: congestion was marked on a packet that does not understand the mark.

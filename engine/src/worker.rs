@@ -81,6 +81,7 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
 mod tests {
     use super::*;
     use crate::answers::Answers;
+    use crate::config::SourceCheck;
     use crate::io::TunBatch;
     use crate::io::tun_writer::Outgoing;
     use crate::io::underlay::Underlay;
@@ -137,7 +138,7 @@ mod tests {
                 looks: 0,
             },
             outbound: Outbound::new(Answers::new(Vec::new()), vxlan, 1472),
-            inbound: Inbound::new(Vec::new(), merge, vxlan),
+            inbound: Inbound::new(Vec::new(), merge, vxlan, SourceCheck::Peers),
             table: TableWriter::default().reader(),
             stats: WorkerStats::shared(),
             idle: Idle::new(Duration::ZERO),

@@ -176,52 +176,6 @@ fn vxlan(inner: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn vxlan_that_is_not_for_us_is_told_apart() {
-    let lab = Loopback::start(vxlan_config());
-    let good = vxlan(&lab.packet_inward(b"0123456789", 1));
-    let with = |at: usize, value: u8| {
-        let mut datagram = good.clone();
-        datagram[at] = value;
-        datagram
-    };
-    let cases = [
-        (
-            DropReason::InVxlanShort,
-            vec![
-                Vec::new(),
-                good[..7].to_vec(),
-                good[..8].to_vec(),
-                good[..22].to_vec(),
-            ],
-        ),
-        (
-            DropReason::InVxlanFlags,
-            vec![
-                with(0, 0),
-                with(0, 0x88),
-                with(1, 1),
-                with(3, 1),
-                with(7, 1),
-            ],
-        ),
-        (DropReason::InVxlanVni, vec![with(6, 2), with(4, 1)]),
-        (
-            DropReason::InVxlanMac,
-            vec![with(13, 9), with(8, 0xff), with(14, 3), with(19, 1)],
-        ),
-        (DropReason::InVxlanType, vec![with(20, 6), with(21, 6)]),
-    ];
-    for (reason, datagrams) in cases {
-        for datagram in &datagrams {
-            lab.peer.send(datagram).unwrap();
-        }
-        expect(&lab, reason, datagrams.len() as u64);
-    }
-    arrives(&lab, &good);
-    assert_eq!(lab.engine.stop().imbalance(), 0);
-}
-
-#[test]
 fn unsegmented_datagrams_whose_boundaries_are_lost_are_dropped() {
     let lab = Loopback::start(vxlan_config());
     let mut packet = lab.packet_inward(&[7; 4000], 1);

@@ -229,6 +229,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
     pub(crate) exact_ip_ids: bool,
 
+    /// Whose packets are taken in
+    #[arg(long, value_enum, value_name = "WHOSE", default_value_t = SourceCheck::Peers, help_heading = OWN)]
+    pub(crate) source_check: SourceCheck,
+
     /// Spread the flows of the UDP form over source ports, so that networks can balance them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
     pub(crate) udp_flow_ports: bool,
@@ -241,6 +245,17 @@ pub(crate) enum VxlanDatapath {
     Userspace,
     /// A kernel device, as stock flannel makes it
     Kernel,
+}
+
+/// Whose packets are taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceCheck {
+    /// Those of nodes with a lease, from any address but this node's own
+    Peers,
+    /// Those of nodes with a lease, each from its own subnets alone
+    Strict,
+    /// Anybody's, as in stock flannel
+    Off,
 }
 
 /// Ways to move packets.

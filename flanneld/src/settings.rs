@@ -1,11 +1,11 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
-use crate::args::{Args, Io, Offload, VxlanDatapath};
+use crate::args::{self, Args, Io, Offload, VxlanDatapath};
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
 use control::network::{Backend, Datapath, NetworkConfig};
 use control::registry::EtcdOptions;
-use engine::{IoChoice, Offloads};
+use engine::{IoChoice, Offloads, SourceCheck};
 use regex::Regex;
 use std::fmt;
 use std::net::SocketAddr;
@@ -64,6 +64,7 @@ pub(crate) struct EngineOptions {
     pub(crate) spin: Duration,
     pub(crate) offloads: Offloads,
     pub(crate) flow_ports: bool,
+    pub(crate) source_check: SourceCheck,
 }
 
 /// What is wrong with the flags, and the cure.
@@ -140,6 +141,7 @@ impl TryFrom<&Args> for EngineOptions {
             spin: Duration::from_micros(args.spin),
             offloads: offloads(args),
             flow_ports: args.udp_flow_ports,
+            source_check: source_check(args.source_check),
         })
     }
 }
@@ -260,6 +262,14 @@ fn minutes(count: u64) -> Duration {
 
 fn pattern(text: &str) -> Result<Regex, Wrong> {
     Regex::new(text).map_err(|error| Wrong(format!("--iface-regex: {error}")))
+}
+
+fn source_check(typed: args::SourceCheck) -> SourceCheck {
+    match typed {
+        args::SourceCheck::Peers => SourceCheck::Peers,
+        args::SourceCheck::Strict => SourceCheck::Strict,
+        args::SourceCheck::Off => SourceCheck::Off,
+    }
 }
 
 fn io(typed: Io) -> IoChoice {

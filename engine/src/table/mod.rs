@@ -68,6 +68,7 @@ pub(crate) struct Hop {
 #[derive(Debug, Default)]
 pub struct SubnetTable {
     own: Vec<IpNet>,
+    addresses: Vec<IpAddr>,
     v4: V4,
     v6: Prefixes<u128>,
     hops: Vec<Hop>,
@@ -94,6 +95,11 @@ impl SubnetTable {
         table.v4 = V4::build(v4);
         table.v6 = Prefixes::build(v6);
         table
+    }
+
+    /// Adds what else is ours: addresses outside the overlay network, from which no peer can send.
+    pub fn with_addresses(self, addresses: Vec<IpAddr>) -> Self {
+        Self { addresses, ..self }
     }
 
     fn add_hop(&mut self, peer: Peer) -> u32 {
@@ -138,6 +144,19 @@ impl SubnetTable {
     /// Whether inner traffic for `address` is for this node.
     pub(crate) fn is_own(&self, address: IpAddr) -> bool {
         self.own.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether inner traffic from `address` can only come from this node.
+    pub(crate) fn is_from_us(&self, address: IpAddr) -> bool {
+        self.is_own(address) || self.addresses.contains(&address)
+    }
+
+    /// Whether `address` is in a subnet of the node behind this hop, which sends it, over VXLAN,
+    /// from this Ethernet address.
+    pub(crate) fn belongs_to(&self, address: IpAddr, hop: u32, mac: Option<Mac>) -> bool {
+        let node = self.hop(hop).peer.address;
+        self.route(address)
+            .is_some_and(|peer| peer.address == node && form_key(peer.form) == mac)
     }
 }
 

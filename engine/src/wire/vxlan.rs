@@ -63,6 +63,11 @@ pub fn open(datagram: &[u8], vni: u32, own_mac: Mac) -> Result<(usize, Family), 
     }
 }
 
+/// Who sent a datagram that was [opened](open).
+pub fn sender(datagram: &[u8]) -> Mac {
+    Mac(std::array::from_fn(|at| datagram[14 + at]))
+}
+
 fn check_macs(header: &[u8; OVERHEAD], own: Mac) -> Result<(), VxlanError> {
     let mac = |at: usize| {
         Mac([
@@ -107,6 +112,7 @@ mod tests {
         assert_eq!(open(&datagram(Family::V4), 1, OWN), Ok((22, Family::V4)));
         assert_eq!(open(&datagram(Family::V6), 1, OWN), Ok((22, Family::V6)));
         assert_eq!(datagram(Family::V4)[..8], [8, 0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(sender(&datagram(Family::V4)), PEER);
     }
 
     #[test]

@@ -18,7 +18,9 @@
 #[path = "../oracle/mod.rs"]
 pub(crate) mod oracle;
 
-use engine::{Engine, EngineConfig, Form, IoChoice, Offloads, Peer, PeerForm, Route, SubnetTable};
+use engine::{
+    Engine, EngineConfig, Form, IoChoice, Offloads, Peer, PeerForm, Route, SourceCheck, SubnetTable,
+};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -51,6 +53,7 @@ pub(crate) fn config(io: IoChoice) -> EngineConfig {
         offloads: Offloads::default(),
         spin: Duration::ZERO,
         flow_ports: false,
+        source_check: SourceCheck::Peers,
     }
 }
 
@@ -104,6 +107,11 @@ impl Loopback {
     /// Sets the ECN bits of what the peer sends.
     pub(crate) fn mark_peer(&self, ecn: i32) {
         set(&self.peer, libc::IPPROTO_IP, libc::IP_TOS, ecn);
+    }
+
+    /// Lets the peer send datagrams without a checksum.
+    pub(crate) fn peer_leaves_out_checksums(&self) {
+        set(&self.peer, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1);
     }
 
     /// Lets the inner socket send anywhere.

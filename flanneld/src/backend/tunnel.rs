@@ -7,9 +7,10 @@ use control::host::Netlink;
 use control::host::links::TunnelSetup;
 use control::network::Backend;
 use control::sink::{Peer, PeerForm, TableSink};
-use engine::{Engine, EngineConfig, Form, Mac, Route, SubnetTable};
+use engine::{Engine, EngineConfig, Form, Mac, Route, SourceCheck, SubnetTable};
 use ipnet::IpNet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -30,6 +31,8 @@ pub(super) struct Tunnel {
     underlay_mtu: u32,
     /// Our own subnets.
     own: Vec<IpNet>,
+    /// Our addresses on the underlay.
+    addresses: Vec<IpAddr>,
 }
 
 impl Tunnel {
@@ -40,6 +43,12 @@ impl Tunnel {
         let config = engine_config(plan, options, form)?;
         let engine = Engine::start(config, SubnetTable::default())?;
         info!("engine: {}", engine.capabilities());
+        if options.source_check == SourceCheck::Off {
+            warn!(
+                "--source-check=off: whoever reaches port {port} can send packets to containers here, in anybody's \
+                 name; leave the flag out to listen to nodes with a lease alone"
+            );
+        }
         let mut tunnel = Self {
             engine: Arc::new(engine),
             netlink: Netlink::open().context("cannot talk to the kernel about interfaces")?,
@@ -48,6 +57,7 @@ impl Tunnel {
             port,
             underlay_mtu: plan.external.mtu,
             own: plan.lease.key.subnets().collect(),
+            addresses: plan.external.addresses.clone(),
         };
         tunnel.set_up()?;
         Ok(tunnel)
@@ -83,8 +93,9 @@ impl Tunnel {
 impl TableSink for Tunnel {
     fn replace(&mut self, peers: &[Peer]) -> io::Result<()> {
         let routes = peers.iter().map(|peer| self.route(peer));
+        let table = SubnetTable::build(self.own.clone(), routes);
         self.engine
-            .publish(SubnetTable::build(self.own.clone(), routes));
+            .publish(table.with_addresses(self.addresses.clone()));
         Ok(())
     }
 
@@ -141,6 +152,7 @@ fn engine_config(plan: &Plan, options: &EngineOptions, form: Form) -> Result<Eng
         offloads: options.offloads,
         spin: options.spin,
         flow_ports: options.flow_ports,
+        source_check: options.source_check,
     })
 }
 
