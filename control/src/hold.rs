@@ -32,6 +32,8 @@ pub struct Hold {
     failing: bool,
     /// Taken charge of a moment ago; no snapshot has been heard yet.
     fresh: bool,
+    /// When our record was written last, as far as is known.
+    written_at: Option<Duration>,
     twin_told: Option<Duration>,
 }
 
@@ -111,6 +113,7 @@ impl Hold {
             look: false,
             failing: false,
             fresh: false,
+            written_at: None,
             twin_told: None,
         }
     }
@@ -118,6 +121,27 @@ impl Hold {
     /// The lease.
     pub fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    /// When our record was written last, as far as is known.
+    pub fn written_at(&self) -> Option<Duration> {
+        self.written_at
+    }
+
+    /// When our record ends unless it is renewed.
+    pub fn end(&self) -> Option<Duration> {
+        let written = self.written_at.filter(|_| !self.lease.reserved);
+        written.map(|written| written + self.terms.lease_time)
+    }
+
+    /// Whose record stands, in a word.
+    pub fn standing(&self) -> &'static str {
+        match self.state {
+            State::Unknown => "unconfirmed",
+            State::Ours => "held",
+            State::Missing => "missing",
+            State::Taken => "taken",
+        }
     }
 
     /// Whether our record stands in the registry, as far as is known.
@@ -347,6 +371,7 @@ impl Hold {
         let Terms { lease_time, margin } = self.terms;
         let wait = lease_time.saturating_sub(margin).max(lease_time / 2);
         self.due = (!self.lease.reserved).then_some(now + wait);
+        self.written_at = Some(now);
     }
 }
 

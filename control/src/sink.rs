@@ -37,4 +37,10 @@ pub trait TableSink {
     /// Looks at the host after it has changed, and mends what the last table needs; tells whether somebody else had
     /// undone something.
     fn restore(&mut self) -> io::Result<bool>;
+
+    /// Whether packets for a peer's subnet go there unwrapped, by a plain route.
+    fn is_plain(&self, subnet: IpNet) -> bool {
+        let _ = subnet;
+        false
+    }
 }

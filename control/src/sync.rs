@@ -116,6 +116,13 @@ impl<S: TableSink> Sync<S> {
         self.book.records()
     }
 
+    /// The routes to other nodes, each with whether packets go there unwrapped.
+    pub fn routes(&self) -> Vec<(Peer, bool)> {
+        let plain = |subnet| self.sink.as_ref().is_some_and(|sink| sink.is_plain(subnet));
+        let routes = self.book.peers(&self.screen).routes.into_iter();
+        routes.map(|peer| (peer, plain(peer.subnet))).collect()
+    }
+
     /// Something on the host has changed, perhaps what the data plane rests on.
     pub fn host_changed(&mut self, now: Duration) {
         self.look_due.get_or_insert(now + self.settling);

@@ -167,6 +167,12 @@ impl Engine {
         Counters::sum(self.stats.iter())
     }
 
+    /// Each worker's counters.
+    pub fn worker_counters(&self) -> Vec<Counters> {
+        let each = self.stats.iter().map(std::slice::from_ref);
+        each.map(|one| Counters::sum(one.iter())).collect()
+    }
+
     /// Gives a message when a worker had to end, as when its device was deleted.
     pub fn failures(&self) -> &Receiver<String> {
         &self.failures

@@ -10,11 +10,11 @@ use crossbeam::utils::CachePadded;
 
 /// Declares an enum whose variants count something, with the name operators see.
 macro_rules! counted {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])* $variant:ident = $text:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(usize)]
-        pub enum $name { $($(#[$doc])* $variant,)* }
+        pub enum $name { $($(#[doc = $doc])* $variant,)* }
 
         impl $name {
             /// Every variant, in declaration order.
@@ -23,6 +23,11 @@ macro_rules! counted {
             /// The name operators see.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
+            }
+
+            /// What it counts, in words for operators.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*).trim_ascii_start(),)* }
             }
         }
     };

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use benches::between::PORT;
 use benches::measure::Measurement;
@@ -34,9 +35,12 @@ Between two machines, with the daemon running on both:
 Both nodes, the daemons and both ends of the traffic share one machine: throughput is the inverse of what everything together \
 costs the processors. Compare paths of one run, never numbers of different machines.";
 
+const CODES: &str = "Exit codes: 0 all is well; 1 something is wrong, with the daemon or with asking it; 2 a command line that makes no sense;
+3 no daemon is there; 4 a daemon is there and does not answer.";
+
 /// Looks after flanneld.
 #[derive(Debug, Parser)]
-#[command(name = "flannelctl", version, max_term_width = 100)]
+#[command(name = "flannelctl", version, max_term_width = 100, after_help = CODES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -45,9 +49,55 @@ pub(crate) struct Arguments {
 /// What it can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Tell how the daemon fares: lease, store, peers, how packets are carried, and what is wrong
+    Status(Asking),
+
+    /// Tell this node's subnet, since when it has it and how long
+    Lease(Asking),
+
+    /// List the nodes packets go to
+    Peers(Asking),
+
+    /// List the subnets packets go to, and through what
+    Routes(Asking),
+
+    /// Print every counter, each worker's beside the total
+    Stats(Asking),
+
+    /// Tell what was not carried, why, and how often at the moment
+    Drops(Rates),
+
     /// Measure what flanneld carries, beside kernel VXLAN and others, and write a report
     #[command(long_about = BENCH, after_help = EXAMPLES)]
-    Bench(Bench),
+    Bench(Box<Bench>),
+}
+
+/// Which daemon is asked, and for whom.
+#[derive(Debug, Args)]
+pub(crate) struct Asking {
+    /// Socket of the daemon; it has one beside its subnet file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLANNELCTL_SOCKET",
+        default_value = "/run/flannel/subnet.env.sock"
+    )]
+    pub(crate) socket: PathBuf,
+
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The flags of `drops`.
+#[derive(Debug, Args)]
+pub(crate) struct Rates {
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+
+    /// How long to watch for the rates
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub(crate) interval: Duration,
 }
 
 /// What `bench` can do besides measuring.
@@ -153,6 +203,11 @@ fn network(word: &str) -> Result<(String, IpAddr), String> {
         (!name.is_empty()).then(|| (name.to_owned(), address))
     });
     pair.ok_or_else(|| "not a name and an IP address, as in overlay=10.5.7.0".to_owned())
+}
+
+/// A time somebody may wait.
+fn interval(word: &str) -> Result<Duration, String> {
+    seconds(word).map(Duration::from_secs_f64)
 }
 
 /// A time that measures something and ends some day.

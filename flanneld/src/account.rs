@@ -31,6 +31,16 @@ impl Account {
         self.books().running.upgrade()
     }
 
+    /// All that was counted so far.
+    pub(crate) fn counted(&self) -> Counters {
+        let books = self.books();
+        let mut counted = books.past.clone();
+        if let Some(engine) = books.running.upgrade() {
+            counted.add(&engine.counters());
+        }
+        counted
+    }
+
     /// The running engine is about to end; others may follow.
     pub(crate) fn close(&self) {
         let mut books = self.books();

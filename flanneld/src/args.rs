@@ -18,7 +18,7 @@ const EXAMPLES: &str = "Every flag can be given as FLANNELD_ and its name in cap
 One dash is as good as two.
 
 flanneld cleanup [flags] removes what runs of this daemon and of flannel left on this host: devices, routes,
-firewall rules, subnet and state file. Give it the flags the daemon was given; --dry-run only tells.
+firewall rules, subnet file, state file and socket. Give it the flags the daemon was given; --dry-run only tells.
 
 Exit codes: 0 asked to end by SIGTERM, SIGINT or SIGQUIT; 1 cannot start; 2 flags that make no sense;
 128 and the signal's number when a second signal came first. Rules and files stay for containers that run on.
@@ -190,6 +190,11 @@ pub(crate) struct Args {
     /// to remember nothing [default: the subnet file's name and .state]
     #[arg(long, value_name = "FILE", help_heading = OWN)]
     pub(crate) state_file: Option<PathBuf>,
+
+    /// Socket that flannelctl asks over, for root only; none for no socket
+    /// [default: the subnet file's name and .sock]
+    #[arg(long, value_name = "FILE", help_heading = OWN)]
+    pub(crate) control_socket: Option<PathBuf>,
 
     /// How long a lease lasts unless renewed
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]

@@ -2,7 +2,8 @@
 
 use crate::backend::{self, Backend};
 use crate::caller::Caller;
-use crate::daemon::{Contact, Daemon, Desk, Happening};
+use crate::contact::Contact;
+use crate::daemon::{Daemon, Desk, Happening};
 use crate::plan::{Plan, own_attrs, vtep_mac};
 use crate::recall::Recall;
 use crate::renewal::Renewal;
@@ -161,10 +162,8 @@ fn set_up<'a>(
         rules,
         config: InForce::new(config, network.clone()),
         config_remembered: remembered,
-        contact: match remembered {
-            true => Contact::Never,
-            false => Contact::There,
-        },
+        contact: Contact::new(!remembered, since_boot()),
+        since: since_boot(),
         subnet_told,
         underlay: Underlay::watch(netlink, settings.interface.clone(), families(&network)),
         renewal: Renewal::default(),
@@ -300,6 +299,7 @@ fn pause(
     if *told != fault {
         warn!("{fault}. Waiting");
         manager::status(&fault);
+        desk.board.waiting(&fault);
         *told = fault;
     }
     // Waiting is doing one's work.

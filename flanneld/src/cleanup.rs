@@ -84,7 +84,11 @@ fn known(settings: &Settings, own: Option<SubnetKey>, memory: Option<&Memory>) -
     networks.extend(config.iter().flat_map(NetworkConfig::networks));
     networks.sort();
     networks.dedup();
-    let files = [Some(&settings.subnet_file), settings.state_file.as_ref()];
+    let files = [
+        Some(&settings.subnet_file),
+        settings.state_file.as_ref(),
+        settings.control_socket.as_ref(),
+    ];
     Known {
         networks,
         own: own.iter().flat_map(SubnetKey::subnets).collect(),

@@ -4,6 +4,8 @@ use crate::account::Account;
 use crate::backend::Backend;
 use crate::boot::{boot, connect, open_registry};
 use crate::caller::Caller;
+use crate::contact::Contact;
+use crate::operator::{self, Board, Way};
 use crate::plan::Plan;
 use crate::recall::Recall;
 use crate::renewal::Renewal;
@@ -40,6 +42,8 @@ pub(crate) enum Happening {
     RulesRemoved,
     /// A worker ended, and why.
     EngineFailed(String),
+    /// An operator wants to know where packets go.
+    Asked(Sender<Vec<Way>>),
     /// Somebody wants the daemon gone.
     Stop,
 }
@@ -55,6 +59,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) account: Account,
     pub(crate) health: Health,
     pub(crate) happenings: Sender<Happening>,
+    pub(crate) board: Board,
 }
 
 /// Runs until asked to stop.
@@ -65,8 +70,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         account: Account::default(),
         health: Health::default(),
         happenings,
+        board: Board::default(),
     };
     desk.listen()?;
+    let _socket = operator::listen(settings, &desk.board, &desk.account, &desk.happenings);
     let mut recall = Recall::Allowed;
     while let Some(mut daemon) = boot(&desk, recall, &inbox)? {
         if daemon.follow(&inbox) == End::Asked {
@@ -119,15 +126,6 @@ enum End {
     Outdated,
 }
 
-/// Whether the store is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contact {
-    /// It has not been heard of since the start from memory.
-    Never,
-    There,
-    Lost,
-}
-
 /// A daemon at work. Fields end in this order.
 pub(crate) struct Daemon<'a> {
     pub(crate) desk: &'a Desk<'a>,
@@ -140,6 +138,8 @@ pub(crate) struct Daemon<'a> {
     /// Whether the config in force is remembered, and the registry has not told one yet.
     pub(crate) config_remembered: bool,
     pub(crate) contact: Contact,
+    /// When this daemon got the lease, in time since boot.
+    pub(crate) since: Duration,
     /// Whether containers know their subnet.
     pub(crate) subnet_told: bool,
     pub(crate) underlay: Underlay,
@@ -194,6 +194,8 @@ impl Daemon<'_> {
                 warn!("{why}, as when its device was deleted; starting the engine anew");
                 self.renewal.ask(now);
             }
+            // Whoever asked may have gone away meanwhile.
+            Ok(Happening::Asked(asker)) => drop(asker.send(self.sync.routes())),
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Happening::Stop) | Err(RecvTimeoutError::Disconnected) => return Some(End::Asked),
         }
@@ -211,12 +213,12 @@ impl Daemon<'_> {
                     return Some(End::Outdated);
                 }
             }
-            News::Lost(_) => {
-                self.contact = Contact::Lost;
+            News::Lost(why) => {
+                self.contact.lost(why, now);
                 self.scribe.out_of_touch();
             }
             News::Snapshot(_) => {
-                self.contact = Contact::There;
+                self.contact.found(now);
                 self.scribe.in_touch(now);
             }
             _ => {}
@@ -277,11 +279,7 @@ impl Daemon<'_> {
             true => "held by another node",
             false => "held",
         };
-        let store = match self.contact {
-            Contact::There => "in touch with the store",
-            Contact::Lost => "the store does not answer",
-            Contact::Never => "started from memory, the store does not answer",
-        };
+        let store = self.contact.told();
         let status = format!(
             "{} {lease}, {}, {} peer subnets, {store}",
             self.plan.lease.key,
@@ -290,6 +288,7 @@ impl Daemon<'_> {
         );
         let ready = self.subnet_told && !self.hold.is_taken() && self.sync.has_table();
         self.vitals.tell(ready, status);
+        self.desk.board.works(self.note());
     }
 
     /// Other nodes reach us another way from now on; the subnet stays.

@@ -1,6 +1,7 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
 use crate::args::{self, Args, Io, Offload, VxlanDatapath};
+use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
 use control::network::{Backend, Datapath, NetworkConfig};
@@ -20,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) subnet_file: PathBuf,
     /// None to remember nothing.
     pub(crate) state_file: Option<PathBuf>,
+    /// None to answer no questions.
+    pub(crate) control_socket: Option<PathBuf>,
     pub(crate) interface: Choice,
     pub(crate) rules: Wanted,
     pub(crate) resync: Duration,
@@ -115,7 +118,8 @@ impl TryFrom<Args> for Settings {
                 public_ip: args.public_ip,
                 public_ipv6: args.public_ipv6,
             },
-            state_file: state_file(&args.subnet_file, args.state_file),
+            state_file: chosen(args.state_file, || beside(&args.subnet_file, ".state")),
+            control_socket: chosen(args.control_socket, || socket_beside(&args.subnet_file)),
             subnet_file: args.subnet_file,
             verbosity: args.v,
         })
@@ -239,13 +243,15 @@ fn margin(args: &Args) -> Result<Duration, Wrong> {
 }
 
 /// Beside the subnet file, of which each daemon on a host has its own.
-fn state_file(subnet_file: &Path, typed: Option<PathBuf>) -> Option<PathBuf> {
-    let beside = || {
-        let mut name = subnet_file.as_os_str().to_owned();
-        name.push(".state");
-        name.into()
-    };
-    let path = typed.unwrap_or_else(beside);
+fn beside(subnet_file: &Path, ending: &str) -> PathBuf {
+    let mut name = subnet_file.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// A file as typed, or where it usually is; none for the word none.
+fn chosen(typed: Option<PathBuf>, usual: impl FnOnce() -> PathBuf) -> Option<PathBuf> {
+    let path = typed.unwrap_or_else(usual);
     (path.as_os_str() != "none").then_some(path)
 }
 
@@ -379,12 +385,16 @@ mod tests {
     }
 
     #[test]
-    fn the_state_file_is_beside_the_subnet_file_unless_told_otherwise() {
+    fn state_file_and_socket_are_beside_the_subnet_file_unless_told_otherwise() {
         let state = |flags: &[&str]| settings(flags).unwrap().state_file;
+        let socket = |flags: &[&str]| settings(flags).unwrap().control_socket;
         let beside = state(&["--subnet-file=/run/x/subnet.env"]);
         assert_eq!(beside, Some("/run/x/subnet.env.state".into()));
         assert_eq!(state(&["--state-file=/s"]), Some("/s".into()));
         assert_eq!(state(&["--state-file=none"]), None);
+        let beside = socket(&["--subnet-file=/run/x/subnet.env"]);
+        assert_eq!(beside, Some("/run/x/subnet.env.sock".into()));
+        assert_eq!(socket(&["--control-socket=none"]), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Vitals {
     every: Duration,
     due: Duration,
     status: String,
+    /// Whether every worker answered when last called.
+    answers: bool,
 }
 
 impl Vitals {
@@ -30,6 +32,7 @@ impl Vitals {
             every: patience / SIGNS,
             due: Duration::ZERO,
             status: String::new(),
+            answers: true,
         }
     }
 
@@ -38,14 +41,19 @@ impl Vitals {
         self.due
     }
 
+    /// Whether every worker answered when last called.
+    pub(crate) fn workers_answer(&self) -> bool {
+        self.answers
+    }
+
     /// Gives a sign of life if one is due, the engine has answered the last call, and `sound` otherwise.
     pub(crate) fn tick(&mut self, engine: Option<Arc<Engine>>, sound: bool, now: Duration) {
         if now < self.due {
             return;
         }
         self.due = now + self.every;
-        let answers = engine.as_ref().is_none_or(|engine| engine.heeds());
-        if sound && answers {
+        self.answers = engine.as_ref().is_none_or(|engine| engine.heeds());
+        if sound && self.answers {
             self.health.alive(now);
             manager::alive();
         }

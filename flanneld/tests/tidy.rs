@@ -21,12 +21,13 @@ const UNSAFE_ALLOWED: [&str; 6] = [
 ];
 
 /// What a package may name of the others, in its manifest.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("ringbuf", &[]),
     ("engine", &["ringbuf"]),
     ("control", &["benches"]),
-    ("flanneld", &["engine", "control", "benches"]),
-    ("flannelctl", &["benches"]),
+    ("console", &[]),
+    ("flanneld", &["engine", "control", "console", "benches"]),
+    ("flannelctl", &["console", "benches"]),
     ("cni", &["benches"]),
     ("benches", &["engine"]),
 ];

@@ -119,4 +119,8 @@ impl<T: TableSink> TableSink for Direct<T> {
         let tunnel = self.tunnel.restore();
         Ok(routes? | tunnel?)
     }
+
+    fn is_plain(&self, subnet: IpNet) -> bool {
+        self.direct.contains_key(&subnet)
+    }
 }

@@ -3,6 +3,7 @@
 use super::peer_routes::PeerRoutes;
 use crate::host::Entry;
 use crate::sink::{Peer, TableSink};
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::io;
 
@@ -44,6 +45,10 @@ impl TableSink for HostGw {
             io::ErrorKind::NetworkUnreachable => io::Error::new(error.kind(), format!("{error}; host-gw needs all nodes on one link, use vxlan or udp where a router is between them")),
             _ => error,
         })
+    }
+
+    fn is_plain(&self, _subnet: IpNet) -> bool {
+        true
     }
 }
 

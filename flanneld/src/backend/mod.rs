@@ -22,6 +22,7 @@ use control::network::{Backend as Kind, Datapath, NetworkConfig};
 use control::sink::{Peer, TableSink};
 use control::subnet_file::previous_networks;
 use engine::Engine;
+use ipnet::IpNet;
 use std::io;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -118,6 +119,10 @@ impl TableSink for Backend {
 
     fn restore(&mut self) -> io::Result<bool> {
         self.0.restore()
+    }
+
+    fn is_plain(&self, subnet: IpNet) -> bool {
+        self.0.is_plain(subnet)
     }
 }
 

@@ -1,0 +1,241 @@
+//! The documents the daemon answers with. Programs read them too: a field is never given another meaning or taken
+//! away without another [`SCHEMA`]; new ones may come.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The version of the documents.
+pub const SCHEMA: u32 = 1;
+
+/// How the daemon fares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of this document.
+    pub schema: u32,
+    /// The daemon's.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it was started.
+    pub uptime_seconds: u64,
+    /// Whether there is nothing in `problems`.
+    pub healthy: bool,
+    /// What is wrong, worst first, each with its cure where one is known.
+    pub problems: Vec<String>,
+    /// What a daemon that is still starting waits for.
+    pub waiting_for: Option<String>,
+    /// Seconds since its control loop turned last; more than 30 means it is stuck.
+    pub silent_seconds: u64,
+    /// The store of leases.
+    pub store: Store,
+    /// Where other nodes reach this one.
+    pub node: Option<Node>,
+    /// The overlay network.
+    pub network: Option<Network>,
+    /// This node's lease.
+    pub lease: Option<Lease>,
+    /// How many others are known.
+    pub others: Option<Others>,
+    /// The packet engine, where one is at work.
+    pub engine: Option<Engine>,
+}
+
+/// The store of leases.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    /// `etcd` or `file`.
+    pub kind: String,
+    /// Its servers, or its directory.
+    pub places: Vec<String>,
+    /// Whether it answers, as far as is known.
+    pub answers: bool,
+    /// For how many seconds that has been so.
+    pub since_seconds: u64,
+    /// Why it does not answer.
+    pub why: Option<String>,
+}
+
+/// Where other nodes reach this one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// The interface to them.
+    pub interface: String,
+    /// The addresses they are told.
+    pub public: Vec<IpAddr>,
+    /// Largest packet of that interface.
+    pub mtu: u32,
+}
+
+/// The overlay network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its ranges, one per family.
+    pub ranges: Vec<IpNet>,
+    /// `udp`, `vxlan`, `host-gw` or `alloc`.
+    pub backend: String,
+    /// Who carries packets: `engine`, `kernel` or `nobody`.
+    pub carried_by: String,
+    /// Whether neighbours are reached without the tunnel.
+    pub direct_routing: bool,
+    /// Largest packet containers may send through it.
+    pub mtu: u32,
+}
+
+/// This node's lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The version of this document.
+    pub schema: u32,
+    /// The subnets leased.
+    pub subnets: Vec<IpNet>,
+    /// `held`, `unconfirmed` (remembered, the store has not been asked), `missing` or `taken` (by another node).
+    pub standing: String,
+    /// Whether it lasts without being renewed.
+    pub reserved: bool,
+    /// Seconds since this daemon has it.
+    pub age_seconds: u64,
+    /// Seconds since it was written last, where that is known.
+    pub renewed_seconds_ago: Option<u64>,
+    /// Seconds until it is renewed.
+    pub renewal_in_seconds: Option<u64>,
+    /// Seconds until it would end without that.
+    pub expires_in_seconds: Option<u64>,
+    /// What the record says about this node, as JSON in the store.
+    pub record: String,
+}
+
+/// How many others are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Others {
+    /// Records in the store that can be read, our own included.
+    pub records: usize,
+    /// Records that cannot be read.
+    pub unreadable: usize,
+    /// Records that are not used, as they contradict config or other records; the log says why.
+    pub refused: usize,
+    /// Subnets packets go to.
+    pub routes: usize,
+}
+
+/// The packet engine and what the kernel granted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    /// Its device.
+    pub device: String,
+    /// How packets are moved.
+    pub io: String,
+    /// Why that way.
+    pub io_reason: String,
+    /// How many threads move them.
+    pub workers: usize,
+    /// Whether every one of them answered when last called.
+    pub answers: bool,
+    /// Whether the device takes super-packets at all.
+    pub virtio_header: bool,
+    /// TCP super-packets on the device.
+    pub tso: bool,
+    /// UDP super-packets on the device.
+    pub uso: bool,
+    /// Datagrams one send may carry.
+    pub gso_segments: u16,
+    /// Many datagrams in one receive.
+    pub gro: bool,
+    /// Inner packets joined before they are written.
+    pub merge: bool,
+}
+
+/// The nodes packets go to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peers {
+    /// The version of this document.
+    pub schema: u32,
+    /// By address.
+    pub peers: Vec<Peer>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Where its packets go and come from.
+    pub address: IpAddr,
+    /// The subnets it holds.
+    pub subnets: Vec<IpNet>,
+    /// `udp`, `vxlan`, or `plain` for packets that travel unwrapped.
+    pub form: String,
+    /// The Ethernet address VXLAN packets to it bear.
+    pub mac: Option<String>,
+    /// Largest inner packet that is sent to it.
+    pub mtu: Option<u32>,
+}
+
+/// The subnets packets go to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Routes {
+    /// The version of this document.
+    pub schema: u32,
+    /// By subnet.
+    pub routes: Vec<Route>,
+}
+
+/// A subnet of another node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// The addresses.
+    pub subnet: IpNet,
+    /// The node that holds them.
+    pub peer: IpAddr,
+    /// As in [`Peer::form`].
+    pub form: String,
+    /// The device packets go into first.
+    pub device: String,
+}
+
+/// Every counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The version of this document.
+    pub schema: u32,
+    /// Seconds the totals cover.
+    pub uptime_seconds: u64,
+    /// In the order packets meet them.
+    pub counters: Vec<Count>,
+}
+
+/// A counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Its name.
+    pub name: String,
+    /// What it counts.
+    pub about: String,
+    /// Since the daemon was started.
+    pub total: u64,
+    /// By each worker at work now, since the engine was started.
+    pub workers: Vec<u64>,
+}
+
+/// What was not carried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drops {
+    /// The version of this document.
+    pub schema: u32,
+    /// Seconds the counts cover.
+    pub uptime_seconds: u64,
+    /// Every reason there is.
+    pub reasons: Vec<Drop>,
+}
+
+/// A reason not to carry a packet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drop {
+    /// Its name.
+    pub reason: String,
+    /// What it means.
+    pub about: String,
+    /// How many packets.
+    pub packets: u64,
+    /// How many a second at the moment; told by flannelctl, which asks twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<f64>,
+}
