@@ -13,6 +13,7 @@ mod idle;
 mod inbound;
 mod io;
 mod outbound;
+mod paths;
 mod plan;
 mod probe;
 mod sockets;

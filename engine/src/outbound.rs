@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::answers::Answers;
 use crate::io::underlay::{Batch, Underlay};
 use crate::io::{PacketIo, TunBatch};
+use crate::paths::{Path, Paths};
 use crate::plan::{RunKey, SendPlan};
 use crate::stats::{Counter, DropReason, WorkerStats};
 use crate::table::{Hop, PeerForm, SubnetTable};
@@ -57,8 +58,7 @@ struct Admitted<'t> {
     info: IpInfo,
     hop: &'t Hop,
     key: RunKey,
-    /// Largest inner packet on the way to this peer.
-    mtu: usize,
+    path: Path,
     /// Datagrams a message may carry there.
     segments_max: u16,
 }
@@ -84,7 +84,7 @@ pub(crate) struct Outbound<'a> {
     plan: SendPlan,
     answers: Answers,
     vxlan: VxlanIdentity,
-    mtu: usize,
+    paths: Paths,
 }
 
 /// What one pass did.
@@ -104,7 +104,7 @@ impl<'a> Outbound<'a> {
             plan,
             answers,
             vxlan,
-            mtu: mtu.into(),
+            paths: Paths::new(mtu),
         }
     }
 
@@ -123,6 +123,7 @@ impl<'a> Outbound<'a> {
         }
         stats.add(Counter::TunReads, packets as u64);
         self.answers.start(now);
+        self.paths.start(table, now);
         let mut carrier = Carrier {
             underlay: io.underlay(),
             table,
@@ -142,7 +143,9 @@ impl<'a> Outbound<'a> {
         let count = split::packets_in(self.batch.frames[slot].bytes(), &header) as u64;
         carrier.stats.add(Counter::FromTun, count);
         let refusal = match self.admit(slot, carrier) {
-            Ok(packet) if header.gso() == VirtioNetHdr::GSO_NONE => self.wrap_single(&packet),
+            Ok(packet) if header.gso() == VirtioNetHdr::GSO_NONE => {
+                self.wrap_single(&packet, carrier.stats)
+            }
             Ok(packet) => self.wrap_segments(&packet, carrier),
             Err(refusal) => Some(refusal),
         };
@@ -189,16 +192,15 @@ impl<'a> Outbound<'a> {
                 socket,
                 tos: ecn::outer_for(info.ecn),
             },
-            mtu: hop
-                .peer
-                .mtu
-                .map_or(self.mtu, |mtu| self.mtu.min(mtu.into())),
+            path: self
+                .paths
+                .to(index, info.total_len, carrier.table, carrier.underlay),
             segments_max: carrier.underlay.socket(socket.into()).segments_max,
         })
     }
 
     /// Step 3 for a packet that leaves as one datagram; its headroom takes the outer headers.
-    fn wrap_single(&mut self, packet: &Admitted<'_>) -> Option<Refusal> {
+    fn wrap_single(&mut self, packet: &Admitted<'_>, stats: &WorkerStats) -> Option<Refusal> {
         let Admitted {
             slot,
             header,
@@ -207,15 +209,18 @@ impl<'a> Outbound<'a> {
             key,
             ..
         } = *packet;
-        let limit = match packet.segments_allowed(info.total_len) {
-            Ok(limit) => limit,
+        let passage = match packet.passage(info.total_len) {
+            Ok(passage) => passage,
             Err(refusal) => return Some(refusal),
         };
         let frame = &mut self.batch.frames[usize::from(slot)];
+        if let Some(answer) = passage.tell {
+            self.answers.add(frame.bytes(), answer, stats);
+        }
         if header.needs_csum() && split::finish_checksum(frame.bytes_mut(), &header).is_err() {
             return Some(DropReason::OutOffload.into());
         }
-        let outer = encapsulation_len(hop);
+        let outer = hop.overhead();
         if outer > 0 {
             write_encapsulation(frame.push_front(outer), hop, self.vxlan, info.family);
         }
@@ -224,7 +229,8 @@ impl<'a> Outbound<'a> {
             start: frame.start() as u32,
             len: frame.len() as u32,
         };
-        self.plan.push(key, head, Piece::default(), limit);
+        self.plan
+            .push(key, head, Piece::default(), passage.datagrams);
         None
     }
 
@@ -246,11 +252,15 @@ impl<'a> Outbound<'a> {
         let Ok(splitter) = Splitter::new(self.batch.frames[index].bytes(), &header) else {
             return Some(DropReason::OutOffload.into());
         };
-        let limit = match packet.segments_allowed(splitter.segment_len_max()) {
-            Ok(limit) => limit,
+        let passage = match packet.passage(splitter.segment_len_max()) {
+            Ok(passage) => passage,
             Err(refusal) => return Some(refusal),
         };
-        let outer = encapsulation_len(hop);
+        if let Some(answer) = passage.tell {
+            let bytes = self.batch.frames[index].bytes();
+            self.answers.add(bytes, answer, carrier.stats);
+        }
+        let outer = hop.overhead();
         let need = outer + splitter.header_len();
         for segment in 0..splitter.segments() {
             if !self.plan.has_room(need) {
@@ -266,7 +276,7 @@ impl<'a> Outbound<'a> {
                 start,
                 len: payload.len() as u32,
             };
-            self.plan.push(key, head, tail, limit);
+            self.plan.push(key, head, tail, passage.datagrams);
         }
         None
     }
@@ -279,26 +289,43 @@ impl<'a> Outbound<'a> {
             table,
             stats,
         };
-        carrier.underlay.send(&batch);
+        if carrier.underlay.send(&batch) {
+            self.paths.doubt();
+        }
         stats.add(Counter::CopiedBytes, self.plan.headers_used() as u64);
         self.plan.clear();
     }
 }
 
+/// How a packet may go.
+#[derive(Clone, Copy, Debug)]
+struct Passage {
+    /// So many datagrams of its length in one message.
+    datagrams: u16,
+    /// What its sender should know.
+    tell: Option<Answer>,
+}
+
 impl Admitted<'_> {
-    /// How many datagrams with inner packets of this length one message may carry. What is too
-    /// long goes alone, for the kernel to fragment, unless the packet forbids that.
-    fn segments_allowed(&self, inner_len: usize) -> Result<u16, Refusal> {
-        if inner_len <= self.mtu {
-            return Ok(self.segments_max);
+    /// How inner packets of this length may go. What does not get there in one piece goes alone,
+    /// for the kernel to fragment, and who would rather send less is told how much is whole; what
+    /// is longer than the tunnel carries goes only if its sender allows fragments.
+    fn passage(&self, inner_len: usize) -> Result<Passage, Refusal> {
+        let Path { limit, whole, .. } = self.path;
+        if inner_len <= whole.into() {
+            return Ok(Passage {
+                datagrams: self.segments_max,
+                tell: None,
+            });
         }
-        if self.info.family == Family::V6 || self.info.dont_fragment {
-            let answer = Answer::TooBig {
-                mtu: self.mtu as u32,
-            };
-            return Err(Refusal::told(answer, DropReason::OutTooBig));
+        let unfragmented = self.info.family == Family::V6 || self.info.dont_fragment;
+        let tell = unfragmented.then_some(Answer::TooBig { mtu: whole.into() });
+        match tell {
+            Some(answer) if inner_len > limit.into() => {
+                Err(Refusal::told(answer, DropReason::OutTooBig))
+            }
+            tell => Ok(Passage { datagrams: 1, tell }),
         }
-        Ok(1)
     }
 }
 
@@ -324,13 +351,6 @@ fn is_global(destination: IpAddr) -> bool {
             !(v4.is_multicast() || v4.is_broadcast() || v4.is_link_local() || v4.is_unspecified())
         }
         IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_unicast_link_local() || v6.is_unspecified()),
-    }
-}
-
-fn encapsulation_len(hop: &Hop) -> usize {
-    match hop.peer.form {
-        PeerForm::Udp => 0,
-        PeerForm::Vxlan { .. } => vxlan::OVERHEAD,
     }
 }
 

@@ -1,5 +1,6 @@
-//! The sockets of each worker: one listener for each form and family, and, where the outer source
-//! port shall tell inner flows apart, a few more that only send.
+//! The sockets of each worker: one listener for each form and family, where the outer source port
+//! shall tell inner flows apart a few more that only send, and one of each family that only asks
+//! the kernel about paths.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -33,7 +34,18 @@ pub(crate) fn open(config: &EngineConfig, shared: bool) -> Result<Underlay, Star
     if listeners.is_empty() {
         return Err(StartError::NoForm);
     }
-    Ok(Underlay::new(listeners, senders))
+    let scouts = config.bind.iter().map(|&address| mute(address));
+    let scouts = scouts
+        .collect::<Result<_, _>>()
+        .map_err(StartError::Socket)?;
+    Ok(Underlay::new(listeners, senders, scouts))
+}
+
+/// A socket with a port of its own that hears nothing.
+fn mute(address: IpAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(SocketAddr::new(address, 0), false)?;
+    socket.refuse_input()?;
+    Ok(socket)
 }
 
 /// VXLAN always spreads its flows, as the kernel's does; the UDP form when asked to.
@@ -48,9 +60,7 @@ fn add_senders(
     config: &EngineConfig,
 ) -> io::Result<()> {
     for _ in 0..FLOW_PORTS {
-        let sender = UdpSocket::bind(SocketAddr::new(address, 0), false)?;
-        sender.refuse_input()?;
-        senders.push(prepared(sender, form, config)?);
+        senders.push(prepared(mute(address)?, form, config)?);
     }
     Ok(())
 }

@@ -134,7 +134,7 @@ mod tests {
         let vxlan = VxlanIdentity::default();
         let mut worker = Worker {
             io: Busy {
-                underlay: Underlay::new(Vec::new(), Vec::new()),
+                underlay: Underlay::new(Vec::new(), Vec::new(), Vec::new()),
                 looks: 0,
             },
             outbound: Outbound::new(Answers::new(Vec::new()), vxlan, 1472),

@@ -119,6 +119,43 @@ pub(crate) fn is_dry(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(libc::EIO)
 }
 
+/// How often in a row a call may fail for a reason that should pass.
+const FAILURES_MAX: u32 = 1000;
+
+/// How long a worker bears with calls that fail: a shortage of the kernel's passes, a device that
+/// is gone does not come back.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// A call has worked.
+    pub(crate) fn restore(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Whether there was nothing to do; an error if there is no sense in another try.
+    pub(crate) fn bear(&mut self, error: io::Error) -> io::Result<bool> {
+        if is_dry(&error) {
+            return Ok(true);
+        }
+        self.failures += 1;
+        if is_gone(&error) || self.failures > FAILURES_MAX {
+            return Err(error);
+        }
+        Ok(false)
+    }
+}
+
+/// The descriptor leads nowhere any more: the device was deleted.
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [libc::EBADFD, libc::EBADF, libc::ENODEV, libc::ENXIO];
+    error
+        .raw_os_error()
+        .is_some_and(|code| gone.contains(&code))
+}
+
 /// What a backend is made from.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
@@ -145,4 +182,26 @@ pub(crate) trait PacketIo<'a> {
 
     /// The sockets of this worker.
     fn underlay(&mut self) -> &mut Underlay;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bear(patience: &mut Patience, code: i32) -> Option<bool> {
+        patience.bear(io::Error::from_raw_os_error(code)).ok()
+    }
+
+    #[test]
+    fn a_shortage_is_borne_for_a_while_and_a_device_that_is_gone_not_at_all() {
+        let mut patience = Patience::default();
+        assert_eq!(bear(&mut patience, libc::EAGAIN), Some(true));
+        for _ in 0..FAILURES_MAX {
+            assert_eq!(bear(&mut patience, libc::ENOMEM), Some(false));
+        }
+        assert_eq!(bear(&mut patience, libc::ENOMEM), None);
+        patience.restore();
+        assert_eq!(bear(&mut patience, libc::ENOMEM), Some(false));
+        assert_eq!(bear(&mut patience, libc::EBADFD), None);
+    }
 }

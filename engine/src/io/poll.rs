@@ -12,7 +12,7 @@ use ringbuf::Pool;
 
 use super::tun_writer::{Outgoing, TunWriter};
 use super::underlay::Underlay;
-use super::{PacketIo, Parts, Ready, TunBatch, is_dry};
+use super::{PacketIo, Parts, Patience, Ready, TunBatch};
 use crate::stats::WorkerStats;
 use crate::sys::poll::PollSet;
 use crate::sys::tun::TunQueue;
@@ -33,6 +33,7 @@ pub(crate) struct PollIo<'a> {
     writer: TunWriter,
     underlay: Underlay,
     wake: Arc<Wake>,
+    patience: Patience,
 }
 
 impl<'a> PollIo<'a> {
@@ -56,13 +57,16 @@ impl<'a> PollIo<'a> {
             writer,
             underlay,
             wake,
+            patience: Patience::default(),
         })
     }
 }
 
 impl<'a> PacketIo<'a> for PollIo<'a> {
     fn wait(&mut self, block: bool) -> io::Result<Ready> {
-        self.set.wait(block)?;
+        if let Err(error) = self.set.wait(block) {
+            self.patience.bear(error)?;
+        }
         let mut ready = Ready {
             tun: self.set.is_ready(TUN),
             stop: self.set.is_ready(STOP) && self.wake.heed(),
@@ -81,12 +85,13 @@ impl<'a> PacketIo<'a> for PollIo<'a> {
             let start = frame.headroom() - if self.vnet { VirtioNetHdr::LEN } else { 0 };
             match self.tun.read(&mut frame.whole_mut()[start..]) {
                 Ok(len) => {
+                    self.patience.restore();
                     frame.set(start, len);
                     batch.push(frame, self.vnet);
                 }
                 Err(error) => {
                     self.pool.put(frame);
-                    return if is_dry(&error) { Ok(true) } else { Err(error) };
+                    return self.patience.bear(error);
                 }
             }
         }

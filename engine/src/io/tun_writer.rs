@@ -112,7 +112,8 @@ impl TunWriter {
         tun.write(&parts).map(drop)
     }
 
-    /// A refused super-packet is written again packet by packet; anything else is lost.
+    /// What was refused is tried once more, a super-packet packet by packet; while the device is
+    /// down there is no sense in that.
     pub(crate) fn refused(
         &mut self,
         tun: &TunQueue,
@@ -121,8 +122,16 @@ impl TunWriter {
         error: &io::Error,
         stats: &WorkerStats,
     ) {
-        if write.packets < 2 || error.raw_os_error() == Some(libc::EIO) {
+        if error.raw_os_error() == Some(libc::EIO) {
             return stats.drop(DropReason::InTunRefused, write.packets.into());
+        }
+        if write.packets < 2 {
+            let mut done = Written::default();
+            match self.write(tun, outgoing, write) {
+                Ok(()) => done.count(write),
+                Err(_) => stats.drop(DropReason::InTunRefused, 1),
+            }
+            return done.record(stats);
         }
         stats.add(Counter::OffloadRetries, 1);
         let payloads = outgoing.payloads_of(write);

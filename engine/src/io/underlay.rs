@@ -3,10 +3,11 @@
 //! Sending is three nested loops: a plan's runs are cut where the socket changes, each such chunk
 //! is one `sendmmsg`, and where the kernel stops in the middle the verdict on its error says how
 //! to go on. An offload the kernel refuses costs speed, never packets: the run goes out again at
-//! once, one datagram a message, before anything behind it.
+//! once, one datagram a message, before anything behind it. A socket that stays full is waited for
+//! once a batch, however many peers the rest of the batch is for.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 
 use ringbuf::Frame;
@@ -16,11 +17,14 @@ use crate::plan::{DATAGRAMS_MAX, Run, SendPlan};
 use crate::stats::{Counter, DropReason, WorkerStats};
 use crate::sys::mmsg::{RecvBatch, SendArrays, Sending};
 use crate::sys::udp::UdpSocket;
-use crate::table::{PeerForm, SubnetTable};
+use crate::table::{Peer, PeerForm, SubnetTable};
 use crate::wire::Piece;
 
 /// How often a send that finds the socket full is tried again before its packets are dropped.
 const FULL_RETRIES: u32 = 64;
+
+/// No path is believed to be narrower than this: every host must accept as much.
+const PATH_MTU_MIN: usize = 576;
 
 /// Datagrams of a run at most, on any kernel.
 const RUN_DATAGRAMS_MAX: usize = 128;
@@ -49,6 +53,8 @@ pub(crate) struct Underlay {
     sockets: Vec<Socket>,
     listeners: usize,
     groups: [Group; 4],
+    /// One of each address family, for questions about paths.
+    scouts: Vec<UdpSocket>,
     arrays: SendArrays,
     single: SendArrays,
 }
@@ -77,7 +83,11 @@ enum SendVerdict {
 
 impl Underlay {
     /// Takes over a worker's sockets; each group of senders has one form and family.
-    pub(crate) fn new(listeners: Vec<Socket>, senders: Vec<Socket>) -> Self {
+    pub(crate) fn new(
+        listeners: Vec<Socket>,
+        senders: Vec<Socket>,
+        scouts: Vec<UdpSocket>,
+    ) -> Self {
         let count = listeners.len();
         let mut sockets = listeners;
         sockets.extend(senders);
@@ -86,6 +96,7 @@ impl Underlay {
             sockets,
             listeners: count,
             groups,
+            scouts,
             arrays: SendArrays::with_room(DATAGRAMS_MAX),
             single: SendArrays::with_room(RUN_DATAGRAMS_MAX),
         }
@@ -115,13 +126,20 @@ impl Underlay {
         (group.count > 0).then_some(group.first + offset as u16)
     }
 
+    /// The largest UDP payload that the way to a peer takes whole, as far as the kernel knows.
+    pub(crate) fn path_payload(&self, peer: &Peer) -> Option<usize> {
+        path_payload(&self.scouts, peer)
+    }
+
     /// Receives from one listener into `batch`; returns how many messages.
     pub(crate) fn receive(&self, listener: usize, batch: &mut RecvBatch<'_>) -> io::Result<usize> {
         batch.receive(self.sockets[listener].udp.raw())
     }
 
-    /// Sends every run of the plan, in order; what cannot be sent is counted.
-    pub(crate) fn send(&mut self, batch: &Batch<'_, '_>) {
+    /// Sends every run of the plan, in order; what cannot be sent is counted. Tells whether a path
+    /// turned out narrower than was thought.
+    pub(crate) fn send(&mut self, batch: &Batch<'_, '_>) -> bool {
+        let mut tries = Tries::new();
         let mut rest = batch.plan.runs();
         while let Some(first) = rest.first() {
             let same = rest
@@ -129,16 +147,18 @@ impl Underlay {
                 .take_while(|run| run.key.socket == first.key.socket)
                 .count();
             let (chunk, after) = rest.split_at(same);
-            self.send_chunk(first.key.socket, chunk, batch);
+            self.send_chunk(first.key.socket, chunk, batch, &mut tries);
             rest = after;
         }
+        tries.narrow
     }
 
-    fn send_chunk(&mut self, socket: u16, runs: &[Run], batch: &Batch<'_, '_>) {
+    fn send_chunk(&mut self, socket: u16, runs: &[Run], batch: &Batch<'_, '_>, tries: &mut Tries) {
         let Self {
             sockets,
             arrays,
             single,
+            scouts,
             ..
         } = self;
         let socket = &mut sockets[usize::from(socket)];
@@ -146,7 +166,7 @@ impl Underlay {
         for run in runs {
             add_run(&mut sending, run, batch);
         }
-        let (mut next, mut tries, mut sent) = (0, 0, Sent::default());
+        let (mut next, mut sent) = (0, Sent::default());
         while next < sending.len() {
             match sending.send(socket.udp.raw(), next) {
                 Ok(count) => {
@@ -154,24 +174,27 @@ impl Underlay {
                         .iter()
                         .for_each(|run| sent.count(run));
                     next += count;
-                    tries = 0;
+                    tries.succeeded();
                 }
                 Err(error) => {
-                    tries += 1;
                     let run = &runs[next];
-                    match verdict(&error, run.packets > 1, tries) {
+                    match tries.verdict(&error, run.packets > 1) {
                         SendVerdict::Again => continue,
                         SendVerdict::Full => {
                             std::thread::yield_now();
                             continue;
                         }
                         SendVerdict::WithoutOffload => {
-                            send_singly(socket, single, run, &error, batch)
+                            let through = send_singly(socket, single, run, batch, tries);
+                            let narrow = is_of_path(&error, scouts, run, batch);
+                            tries.narrow |= narrow;
+                            if through && !narrow {
+                                lower_segments(socket, run, &error);
+                            }
                         }
                         SendVerdict::Drop(reason) => batch.stats.drop(reason, run.packets.into()),
                     }
                     next += 1;
-                    tries = 0;
                 }
             }
         }
@@ -179,36 +202,37 @@ impl Underlay {
     }
 }
 
-/// Sends a refused run one datagram a message. If that works the offload was to blame.
+/// Sends a refused run one datagram a message. If that works, as it answers, the offload was to
+/// blame.
 fn send_singly(
-    socket: &mut Socket,
+    socket: &Socket,
     arrays: &mut SendArrays,
     run: &Run,
-    refusal: &io::Error,
     batch: &Batch<'_, '_>,
-) {
+    tries: &mut Tries,
+) -> bool {
     batch.stats.add(Counter::OffloadRetries, 1);
     let mut sending = arrays.start();
     for datagram in batch.plan.datagrams(run) {
         open_message(&mut sending, run, 0, batch);
         add_pieces(&mut sending, [&datagram.head, &datagram.tail], batch);
     }
-    let (mut next, mut tries, mut sent) = (0, 0, 0);
+    let (mut next, mut sent) = (0, 0);
     while next < sending.len() {
         match sending.send(socket.udp.raw(), next) {
-            Ok(count) => (next, sent, tries) = (next + count, sent + count, 0),
-            Err(error) => {
-                tries += 1;
-                match verdict(&error, false, tries) {
-                    SendVerdict::Again => {}
-                    SendVerdict::Full => std::thread::yield_now(),
-                    SendVerdict::WithoutOffload => next += 1,
-                    SendVerdict::Drop(reason) => {
-                        batch.stats.drop(reason, 1);
-                        (next, tries) = (next + 1, 0);
-                    }
-                }
+            Ok(count) => {
+                (next, sent) = (next + count, sent + count);
+                tries.succeeded();
             }
+            Err(error) => match tries.verdict(&error, false) {
+                SendVerdict::Again => {}
+                SendVerdict::Full => std::thread::yield_now(),
+                SendVerdict::WithoutOffload => next += 1,
+                SendVerdict::Drop(reason) => {
+                    batch.stats.drop(reason, 1);
+                    next += 1;
+                }
+            },
         }
     }
     Sent {
@@ -217,17 +241,32 @@ fn send_singly(
         bytes: average(run) * sent as u64,
     }
     .record(batch.stats);
-    if sent > 0 {
-        lower_segments(socket, run, refusal);
-    }
+    sent > 0
 }
 
-/// Remembers what the kernel refused. A datagram too long for one peer's path says nothing about
-/// the others, so that error lowers nothing.
+/// Whether a run was refused because its datagrams are too long for one peer's path, which says
+/// nothing about the others. Kernels before 6.14 have no word of their own for that.
+fn is_of_path(refusal: &io::Error, scouts: &[UdpSocket], run: &Run, batch: &Batch<'_, '_>) -> bool {
+    let too_long = || {
+        path_payload(scouts, &batch.table.hop(run.key.hop).peer)
+            .is_some_and(|payload| payload < run.segment as usize)
+    };
+    refusal.raw_os_error() == Some(libc::EMSGSIZE) || too_long()
+}
+
+fn path_payload(scouts: &[UdpSocket], peer: &Peer) -> Option<usize> {
+    let v6 = peer.address.is_ipv6();
+    let scout = scouts.iter().find(|scout| scout.v6 == v6)?;
+    let mtu = scout
+        .path_mtu(SocketAddr::new(peer.address, peer.port))
+        .ok()?;
+    // What is said to be narrower than every host must accept is a mistake or a lie.
+    let headers = if v6 { 48 } else { 28 };
+    Some(mtu.max(PATH_MTU_MIN) - headers)
+}
+
+/// Remembers what the kernel refused.
 fn lower_segments(socket: &mut Socket, run: &Run, refusal: &io::Error) {
-    if refusal.raw_os_error() == Some(libc::EMSGSIZE) {
-        return;
-    }
     socket.segments_max = if run.packets > 64 { 64 } else { 1 };
     tracing::warn!(
         "the kernel refused {} datagrams in one send ({refusal}); from now on at most {}",
@@ -271,18 +310,55 @@ fn piece_bytes<'p>(piece: &Piece, batch: &Batch<'p, '_>) -> &'p [u8] {
     }
 }
 
-fn verdict(error: &io::Error, segmented: bool, tries: u32) -> SendVerdict {
-    match error.raw_os_error().unwrap_or(0) {
-        libc::EINTR => SendVerdict::Again,
-        libc::EAGAIN if tries < FULL_RETRIES => SendVerdict::Full,
-        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => SendVerdict::Drop(DropReason::OutBufferFull),
-        libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP if segmented => {
-            SendVerdict::WithoutOffload
+/// What is left of the patience with a batch, and what it met with.
+#[derive(Clone, Copy, Debug)]
+struct Tries {
+    /// How often a full socket may still be tried again.
+    full: u32,
+    /// The message at hand was refused before.
+    again: bool,
+    /// A run was too long for its path.
+    narrow: bool,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self {
+            full: FULL_RETRIES,
+            again: false,
+            narrow: false,
         }
-        libc::EMSGSIZE => SendVerdict::Drop(DropReason::OutTooBig),
-        // An error an earlier datagram earned is reported on the next send: that one is innocent.
-        _ if tries < 2 => SendVerdict::Again,
-        _ => SendVerdict::Drop(DropReason::OutRefused),
+    }
+
+    fn succeeded(&mut self) {
+        self.again = false;
+        // One that stayed full once stays given up until the batch ends.
+        if self.full > 0 {
+            self.full = FULL_RETRIES;
+        }
+    }
+
+    fn verdict(&mut self, error: &io::Error, segmented: bool) -> SendVerdict {
+        let first = !std::mem::take(&mut self.again);
+        match error.raw_os_error().unwrap_or(0) {
+            libc::EINTR => SendVerdict::Again,
+            libc::EAGAIN if self.full > 0 => {
+                self.full -= 1;
+                SendVerdict::Full
+            }
+            libc::EAGAIN => SendVerdict::Drop(DropReason::OutBufferFull),
+            libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP if segmented => {
+                SendVerdict::WithoutOffload
+            }
+            libc::EMSGSIZE => SendVerdict::Drop(DropReason::OutTooBig),
+            // An error an earlier datagram earned is reported on the next send: that one is innocent.
+            _ if first => {
+                self.again = true;
+                SendVerdict::Again
+            }
+            libc::ENOBUFS | libc::ENOMEM => SendVerdict::Drop(DropReason::OutBufferFull),
+            _ => SendVerdict::Drop(DropReason::OutRefused),
+        }
     }
 }
 

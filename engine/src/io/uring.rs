@@ -17,7 +17,7 @@ use ringbuf::{BufRing, Frame, Pool};
 
 use super::tun_writer::{Outgoing, PARTS_MAX, TunWriter, Written};
 use super::underlay::Underlay;
-use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Ready, TunBatch, is_dry};
+use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Patience, Ready, TunBatch, is_dry};
 use crate::stats::WorkerStats;
 use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
@@ -43,6 +43,7 @@ pub(crate) struct UringIo<'a> {
     underlay: Underlay,
     wake: Arc<Wake>,
     ready: Ready,
+    patience: Patience,
     /// Completions that came while a call waited for its own.
     stash: Vec<Completion>,
     writes: WriteBatch,
@@ -139,6 +140,7 @@ impl<'a> UringIo<'a> {
             underlay,
             wake,
             ready,
+            patience: Patience::default(),
             stash,
             writes,
         }
@@ -177,9 +179,12 @@ impl<'a> UringIo<'a> {
         self.ready.tun = true;
         match &mut self.reader {
             Reader::Multishot { reads, arrived } => match reads.take(completion) {
-                Arrival::Packet(frame) => arrived.push_back(frame),
+                Arrival::Packet(frame) => {
+                    self.patience.restore();
+                    arrived.push_back(frame);
+                }
                 Arrival::Nothing => {}
-                Arrival::Failed(error) => return Err(error),
+                Arrival::Failed(error) => drop(self.patience.bear(error)?),
             },
             Reader::Oneshot { ring, .. } if !completion.more => ring.poll(self.tun.raw(), TUN)?,
             Reader::Oneshot { .. } => {}
@@ -238,9 +243,15 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
     fn read_tun(&mut self, batch: &mut TunBatch<'a>) -> io::Result<bool> {
         match &mut self.reader {
             Reader::Oneshot { ring, reads } => {
-                let dry = reads.read(ring, &self.tun, self.vnet, &mut self.stash, batch);
+                let read = reads.read(ring, &self.tun, self.vnet, &mut self.stash, batch);
                 self.note_stash()?;
-                dry
+                match read {
+                    Ok(dry) => {
+                        self.patience.restore();
+                        Ok(dry)
+                    }
+                    Err(error) => self.patience.bear(error),
+                }
             }
             Reader::Multishot { .. } => {
                 self.reader.arm()?;

@@ -32,11 +32,9 @@ impl PollSet {
         if found >= 0 {
             return Ok(());
         }
+        let error = io::Error::last_os_error();
         self.entries.iter_mut().for_each(|entry| entry.revents = 0);
-        match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            error => Err(error),
-        }
+        Err(error)
     }
 
     /// Whether the descriptor at this place has input, or an error to report.

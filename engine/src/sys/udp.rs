@@ -78,6 +78,18 @@ impl UdpSocket {
         }
     }
 
+    /// The largest IP packet that the way to `to` takes whole, as far as the kernel knows. The
+    /// socket is connected for the question: only one that sends nothing can ask.
+    pub(crate) fn path_mtu(&self, to: SocketAddr) -> io::Result<usize> {
+        self.socket.connect(&to.into())?;
+        let (level, name) = if self.v6 {
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_MTU)
+        };
+        self.get(level, name).map(|mtu| mtu as usize)
+    }
+
     /// Drops whatever arrives: for sockets that only lend their source port to sends.
     pub(crate) fn refuse_input(&self) -> io::Result<()> {
         // One BPF instruction, "return 0 bytes".

@@ -22,6 +22,8 @@ use super::gather::Gathered;
 const ENTRIES: u32 = 128;
 /// Completions that may wait to be read: more than frames and writes together.
 pub(crate) const COMPLETIONS: u32 = 1024;
+/// How often a refused submission is tried again: shortages of memory pass.
+const SUBMIT_TRIES: u32 = 1000;
 /// The only group of lent buffers.
 const GROUP: u16 = 0;
 /// Where the whole arena is registered.
@@ -111,11 +113,17 @@ impl Ring {
     }
 
     /// Submits what is queued, waits for `want` completions, and lets the kernel post what it has.
+    /// A call that fails has taken nothing from the queue, so it can be made again.
     pub(crate) fn submit(&mut self, want: usize) -> io::Result<()> {
-        match self.ring.submit_and_wait(want) {
-            Ok(_) => Ok(()),
-            Err(error) if is_passing(&error) => Ok(()),
-            Err(error) => Err(error),
+        let mut tries = 0;
+        loop {
+            match self.ring.submit_and_wait(want) {
+                Ok(_) => return Ok(()),
+                Err(error) if is_passing(&error) => return Ok(()),
+                Err(error) if tries == SUBMIT_TRIES => return Err(error),
+                Err(_) => std::thread::yield_now(),
+            }
+            tries += 1;
         }
     }
 

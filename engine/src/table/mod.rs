@@ -15,12 +15,13 @@ mod lookup;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Cache};
 use ipnet::IpNet;
 
 use crate::sys::mmsg::RawAddress;
-use crate::wire::Mac;
+use crate::wire::{Mac, vxlan};
 use lookup::{PlainHash, Prefixes, V4};
 
 /// How packets to a peer are wrapped.
@@ -64,6 +65,19 @@ pub(crate) struct Hop {
     pub(crate) address: RawAddress,
 }
 
+impl Hop {
+    /// Bytes of a datagram's payload in front of the inner packet.
+    pub(crate) fn overhead(&self) -> usize {
+        match self.peer.form {
+            PeerForm::Udp => 0,
+            PeerForm::Vxlan { .. } => vxlan::OVERHEAD,
+        }
+    }
+}
+
+/// How many tables were ever built.
+static BUILT: AtomicU64 = AtomicU64::new(0);
+
 /// An immutable table of next hops; build one and publish it.
 #[derive(Debug, Default)]
 pub struct SubnetTable {
@@ -72,6 +86,7 @@ pub struct SubnetTable {
     v4: V4,
     v6: Prefixes<u128>,
     hops: Vec<Hop>,
+    number: u64,
     by_address: HashMap<IpAddr, u32, PlainHash>,
 }
 
@@ -80,6 +95,7 @@ impl SubnetTable {
     pub fn build(own: Vec<IpNet>, routes: impl IntoIterator<Item = Route>) -> Self {
         let mut table = Self {
             own,
+            number: BUILT.fetch_add(1, Ordering::Relaxed) + 1,
             ..Self::default()
         };
         let mut known = HashMap::new();
@@ -134,6 +150,16 @@ impl SubnetTable {
 
     pub(crate) fn hop(&self, index: u32) -> &Hop {
         &self.hops[index as usize]
+    }
+
+    /// Every hop, in order.
+    pub(crate) fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
+    /// Tells this table from every other.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The peer whose datagrams come from this outer address.

@@ -101,7 +101,7 @@ impl Loopback {
 
     /// Lets one send of the inner socket be many datagrams: the TUN then gives super-packets.
     pub(crate) fn segment_inner(&self, size: u16) {
-        set(&self.inner, libc::SOL_UDP, libc::UDP_SEGMENT, size.into());
+        segment(&self.inner, size);
     }
 
     /// Sets the ECN bits of what the peer sends.
@@ -167,6 +167,21 @@ pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize
             other => return other,
         }
     }
+}
+
+/// Lets one send of a socket be many datagrams of this size.
+pub(crate) fn segment(socket: &UdpSocket, size: u16) {
+    set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, size.into());
+}
+
+/// Lets whoever wants to fragment what a socket sends.
+pub(crate) fn allow_fragments(socket: &UdpSocket) {
+    set(
+        socket,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_DONT,
+    );
 }
 
 fn set(socket: &UdpSocket, level: i32, name: i32, value: i32) {

@@ -39,6 +39,11 @@ pub(crate) fn enter_namespace() {
 
 /// Runs shell commands in this thread's namespace; each has to succeed.
 pub(crate) fn run(script: &str) {
+    said(script);
+}
+
+/// As `run`; what the commands print.
+pub(crate) fn said(script: &str) -> String {
     let script = format!("set -e\nPATH=$PATH:/usr/sbin:/sbin\n{script}");
     let output = Command::new("sh")
         .args(["-c", &script])
@@ -49,6 +54,7 @@ pub(crate) fn run(script: &str) {
         "{script}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Gives a device the addresses of a side: packets are sent from hosts of side 1 to hosts of side

@@ -1,12 +1,15 @@
 //! What the sender is told when a packet cannot go on.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::thread;
+use std::time::Duration;
 
 use benches::{Path, Profile, Side};
 
 use super::carry::{Crossing, assert_same, icmp_after};
 use super::inner::{DONT_FRAGMENT, IPV4_HEADER, Inner, UDP, UDP_CHECKSUM, checksum, pattern, udp};
 use super::setup::{up, versions};
+use super::traffic::{datagrams, stream};
 
 const UNREACHABLE: u8 = 3;
 const NET: u8 = 0;
@@ -175,4 +178,58 @@ versions! { a_shrunk_underlay_still_carries:
     large_packets_cross_a_shrunk_underlay_in_udp_form("udp");
     large_packets_cross_a_shrunk_underlay_in_vxlan_form("vxlan");
     large_packets_cross_a_shrunk_underlay_without_offloads("udp+no-offload=all");
+}
+
+/// How many fragments a node has made so far.
+fn fragments(path: &Path, side: Side) -> u64 {
+    let table = path.lab().node(side).run("cat /proc/net/snmp").unwrap();
+    let mut rows = table.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+    let pairs = names.split(' ').zip(values.split(' '));
+    let (_, made) = pairs
+        .into_iter()
+        .find(|(name, _)| *name == "FragCreates")
+        .unwrap();
+    made.parse().unwrap()
+}
+
+/// Containers learn what a narrow path takes, so that but a few packets of a stream are cut; and
+/// none once the path is wide again.
+fn a_stream_adapts_to_a_narrow_path(name: &str) {
+    let path = up(name, Profile::Offload);
+    stream(&path, Side::A);
+    let made = || {
+        Side::BOTH
+            .map(|side| fragments(&path, side))
+            .iter()
+            .sum::<u64>()
+    };
+    let change = |what: &str, mtu: &str| {
+        for side in Side::BOTH {
+            let route = format!("route {what} {} dev eth0 {mtu}", side.other().underlay());
+            path.lab().node(side).ip(&route).unwrap();
+        }
+        // The kernel is asked about a path once a second.
+        thread::sleep(Duration::from_millis(1100));
+    };
+    assert_eq!(made(), 0, "a wide path needs none");
+    change("add", "mtu lock 1400");
+    stream(&path, Side::A);
+    let few = made();
+    assert!(
+        (1..5000).contains(&few),
+        "{few} fragments of 18,000 packets"
+    );
+    stream(&path, Side::A);
+    assert_eq!(made(), few, "what was learned lasts");
+    change("del", "");
+    stream(&path, Side::A);
+    datagrams(&path, Side::A);
+    assert_eq!(made(), few, "a path that is wide again needs none");
+}
+
+versions! { a_stream_adapts_to_a_narrow_path:
+    a_stream_adapts_to_a_narrow_path_in_udp_form("udp");
+    a_stream_adapts_to_a_narrow_path_in_vxlan_form("vxlan");
+    a_stream_adapts_to_a_narrow_path_without_offloads("udp+no-offload=all");
 }

@@ -105,7 +105,7 @@ fn every_packet_is_accounted_for(name: &str) {
     }
 }
 
-fn assert_balanced(counts: &BTreeMap<String, u64>) {
+pub(crate) fn assert_balanced(counts: &BTreeMap<String, u64>) {
     let count = |name: &str| counts.get(name).copied().unwrap_or(0);
     let came =
         count("from_tun_packets") + count("from_underlay_packets") + count("created_packets");

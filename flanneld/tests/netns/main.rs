@@ -9,6 +9,7 @@
 mod answers;
 mod carry;
 mod corpus;
+mod errors;
 mod exit;
 mod identity;
 mod inner;

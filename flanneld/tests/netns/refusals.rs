@@ -1,5 +1,5 @@
-//! The kernel goes back on an offload in the middle of traffic: the same packets go out again
-//! without it, and none is lost. The refusals are injected into the daemon's system calls.
+//! The kernel goes back on an offload in the middle of traffic, now and again: the same packets go
+//! out again without it, and none is lost. The refusals are injected into the daemon's system calls.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -12,25 +12,26 @@ use super::exit::account;
 use super::setup::{up, versions};
 use super::traffic::{datagrams, stream};
 
-/// A tracer that makes one call of a running daemon fail.
-struct Injection {
+/// A tracer that makes calls of a running daemon's worker fail.
+pub(crate) struct Injection {
     tracer: Child,
 }
 
 impl Injection {
-    /// Lets the `which`th such call from now on fail with this error.
-    fn into(path: &mut Path, side: Side, call: &str, error: &str, which: u32) -> Self {
-        let pid = path.daemon(side).unwrap().id();
+    /// Lets such calls fail with this error from now on: `which` is a number, or a number and how
+    /// many further on the next one is, as in `1+999`.
+    pub(crate) fn into(path: &mut Path, side: Side, call: &str, error: &str, which: &str) -> Self {
+        let worker = worker(path.daemon(side).unwrap().id());
         let tracer = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null"])
+            .args(["-qq", "-o", "/dev/null"])
             .args(["-e", &format!("trace={call}")])
             .args(["-e", &format!("inject={call}:error={error}:when={which}")])
-            .args(["-p", &pid.to_string()])
+            .args(["-p", &worker.to_string()])
             .stdin(Stdio::null())
             .spawn()
             .expect("strace is installed");
         let injection = Self { tracer };
-        while !traced(pid) {
+        while !traced(worker) {
             thread::sleep(Duration::from_millis(5));
         }
         injection
@@ -45,19 +46,27 @@ impl Drop for Injection {
     }
 }
 
-/// Whether every thread of a process is being traced.
-fn traced(pid: u32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    threads.flatten().all(|thread| {
-        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        !status.contains("TracerPid:\t0\n")
-    })
+/// The thread of a process that moves packets.
+fn worker(process: u32) -> u32 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let is_worker = |thread: &fs::DirEntry| {
+        let name = fs::read_to_string(thread.path().join("comm"));
+        name.is_ok_and(|name| name.starts_with("worker-"))
+    };
+    let worker = threads.flatten().find(is_worker).unwrap();
+    worker.file_name().to_str().unwrap().parse().unwrap()
+}
+
+/// Whether a thread is being traced.
+fn traced(thread: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap();
+    !status.contains("TracerPid:\t0\n")
 }
 
 fn a_refused_call_loses_nothing(name: &str, side: Side, call: &str, error: &str) {
     let mut path = up(name, Profile::Offload);
     stream(&path, Side::A);
-    let injection = Injection::into(&mut path, side, call, error, 5);
+    let injection = Injection::into(&mut path, side, call, error, "5+90");
     stream(&path, Side::A);
     datagrams(&path, Side::A);
     drop(injection);
@@ -81,7 +90,9 @@ fn a_refused_call_loses_nothing(name: &str, side: Side, call: &str, error: &str)
 
 versions! { a_refused_call_loses_nothing:
     eio_on_a_run_turns_gso_off_and_resends_it("udp+io=epoll", Side::A, "sendmmsg", "EIO");
+    eopnotsupp_on_a_run_turns_gso_off_and_resends_it("vxlan+io=epoll", Side::A, "sendmmsg", "EOPNOTSUPP");
     einval_on_a_run_turns_gso_off_and_resends_it("vxlan+io=epoll", Side::A, "sendmmsg", "EINVAL");
     emsgsize_on_a_run_resends_it("udp+io=epoll", Side::A, "sendmmsg", "EMSGSIZE");
     a_super_packet_the_tun_refuses_is_written_packet_by_packet("udp+io=epoll", Side::B, "writev", "EINVAL");
+    a_super_packet_there_is_no_memory_for_is_written_packet_by_packet("vxlan+io=epoll", Side::B, "writev", "ENOMEM");
 }

@@ -1,0 +1,187 @@
+//! Every error that a call of the packet engine can give, at the first such call and at the
+//! thousandth, and queues that overflow: the worker goes on, and what is lost is counted.
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use benches::{Path, Profile, Side};
+
+use super::exit::{account, assert_balanced};
+use super::refusals::Injection;
+use super::setup::{up, versions};
+use super::traffic::{bound, stream};
+
+/// Enough for the thousandth call of any kind.
+const EXCHANGES: u32 = 1020;
+const AT: &str = "1+999";
+const LATE: Duration = Duration::from_millis(500);
+
+/// What a send may answer: to this packet, or for an earlier one.
+const OF_SENDS: &[&str] = &[
+    "EIO",
+    "EINVAL",
+    "ENOBUFS",
+    "ENOMEM",
+    "EPERM",
+    "EACCES",
+    "EAGAIN",
+    "EINTR",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "ENETDOWN",
+    "ECONNREFUSED",
+    "EOPNOTSUPP",
+    "EFAULT",
+];
+const OF_RECEIVES: &[&str] = &[
+    "EAGAIN",
+    "EINTR",
+    "ENOMEM",
+    "ENOBUFS",
+    "ECONNREFUSED",
+    "EHOSTUNREACH",
+    "EIO",
+];
+const OF_READS: &[&str] = &[
+    "EAGAIN", "EINTR", "ENOMEM", "ENOBUFS", "EFAULT", "EINVAL", "EIO",
+];
+const OF_WRITES: &[&str] = &[
+    "EAGAIN", "EINTR", "ENOMEM", "ENOBUFS", "EFAULT", "EINVAL", "EMSGSIZE",
+];
+const OF_WAITS: &[&str] = &["EINTR", "EAGAIN", "ENOMEM", "EINVAL", "EFAULT"];
+const OF_RINGS: &[&str] = &["EINTR", "EAGAIN", "EBUSY", "ENOMEM", "EFAULT", "ENXIO"];
+
+/// Asks from one container, and is answered by the other, one question after the other; how many
+/// answers did not come, up to ten.
+fn exchange(path: &Path, count: u32) -> u32 {
+    let [near, far] = Side::BOTH.map(|side| bound(path, side));
+    near.connect(far.local_addr().unwrap()).unwrap();
+    near.set_read_timeout(Some(LATE)).unwrap();
+    far.set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| echo(&far, &done));
+        let lost = (0..count)
+            .filter(|&number| !answered(&near, number))
+            .take(10)
+            .count();
+        done.store(true, Ordering::Relaxed);
+        lost as u32
+    })
+}
+
+fn echo(far: &UdpSocket, done: &AtomicBool) {
+    let mut question = [0; 64];
+    while !done.load(Ordering::Relaxed) {
+        if let Ok((len, from)) = far.recv_from(&mut question) {
+            far.send_to(&question[..len], from).unwrap();
+        }
+    }
+}
+
+fn answered(near: &UdpSocket, number: u32) -> bool {
+    near.send(&number.to_ne_bytes()).unwrap();
+    let mut answer = [0; 64];
+    while let Ok(len) = near.recv(&mut answer) {
+        if answer[..len] == number.to_ne_bytes() {
+            return true;
+        }
+    }
+    false
+}
+
+/// What the kernel calls the device: another number is another device.
+fn device(path: &Path) -> String {
+    let shown = path
+        .lab()
+        .node(Side::A)
+        .run("ip -oneline link show flannel0")
+        .unwrap();
+    shown.split(':').next().unwrap().to_owned()
+}
+
+fn errors_are_borne(name: &str, call: &str, errors: &[&str]) {
+    let mut path = up(name, Profile::Offload);
+    let before = device(&path);
+    for error in errors {
+        let injection = Injection::into(&mut path, Side::A, call, error, AT);
+        let lost = exchange(&path, EXCHANGES);
+        drop(injection);
+        assert_eq!(lost, 0, "{call} {error}\n{}", path.logs());
+    }
+    assert_eq!(device(&path), before, "no worker ended\n{}", path.logs());
+    let daemon = path.daemon(Side::A).unwrap();
+    assert!(daemon.stop().unwrap().success(), "{}", daemon.log());
+    assert_balanced(&account(&daemon.log()));
+}
+
+versions! { errors_are_borne:
+    every_error_of_a_send_is_borne("udp+io=epoll", "sendmmsg", OF_SENDS);
+    every_error_of_a_receive_is_borne("vxlan+io=epoll", "recvmmsg", OF_RECEIVES);
+    every_error_of_a_read_is_borne("udp+io=epoll", "read", OF_READS);
+    every_error_of_a_write_is_borne("vxlan+io=epoll", "writev", OF_WRITES);
+    every_error_of_a_wait_is_borne("udp+io=epoll", "poll", OF_WAITS);
+    every_error_of_a_ring_with_multishot_reads_is_borne("udp+io=uring-multishot", "io_uring_enter", OF_RINGS);
+    every_error_of_a_ring_with_batched_reads_is_borne("udp+io=uring-oneshot", "io_uring_enter", OF_RINGS);
+}
+
+/// What does not fit is not sent again; it costs that packet, and is counted.
+#[test]
+fn a_datagram_too_long_for_the_kernel_is_counted() {
+    let mut path = up("udp+io=epoll", Profile::Offload);
+    let injection = Injection::into(&mut path, Side::A, "sendmmsg", "EMSGSIZE", "1+9");
+    let lost = exchange(&path, 20);
+    drop(injection);
+    let daemon = path.daemon(Side::A).unwrap();
+    daemon.stop().unwrap();
+    let counts = account(&daemon.log());
+    assert!(lost > 0);
+    assert_eq!(counts.get("out_too_big"), Some(&lost.into()), "{counts:?}");
+}
+
+fn signal(process: u32, name: &str) {
+    let mut kill = Command::new("kill");
+    let status = kill.args([name, &process.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Far more than any queue of the daemon's holds.
+fn flood(path: &Path, from: Side) {
+    let near = bound(path, from);
+    let (_, to) = path.container(from.other());
+    near.connect((to, 9)).unwrap();
+    for _ in 0..30_000 {
+        // What the kernel has no room for, it may refuse.
+        let _ = near.send(&[7; 1200]);
+    }
+}
+
+/// Rings run empty and sockets full while the daemon stands still; then it goes on.
+fn a_daemon_that_stood_still_goes_on(name: &str) {
+    let mut path = up(name, Profile::Offload);
+    let before = device(&path);
+    let process = path.daemon(Side::A).unwrap().id();
+    for _ in 0..3 {
+        signal(process, "-STOP");
+        Side::BOTH.iter().for_each(|&side| flood(&path, side));
+        signal(process, "-CONT");
+        path.wait_until_connected().unwrap();
+    }
+    stream(&path, Side::A);
+    stream(&path, Side::B);
+    assert_eq!(device(&path), before, "no worker ended\n{}", path.logs());
+    let daemon = path.daemon(Side::A).unwrap();
+    assert!(daemon.stop().unwrap().success(), "{}", daemon.log());
+    assert_balanced(&account(&daemon.log()));
+}
+
+versions! { a_daemon_that_stood_still_goes_on:
+    a_daemon_that_stood_still_goes_on_over_epoll("vxlan+io=epoll");
+    a_daemon_that_stood_still_goes_on_over_io_uring_multishot("udp+io=uring-multishot");
+    a_daemon_that_stood_still_goes_on_over_io_uring_oneshot("vxlan+io=uring-oneshot");
+    a_daemon_that_stood_still_goes_on_over_a_single_queue("udp+io=single-queue");
+}
