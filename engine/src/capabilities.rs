@@ -83,7 +83,7 @@ pub(crate) struct OpenTun {
     pub(crate) uso: bool,
 }
 
-/// Opens a device with up to `queues` queues, with as much of the rest as the kernel has.
+/// Opens a device with up to `queues` queues: as many of them, and as much of the rest, as the kernel has.
 pub(crate) fn open_tun(
     name: &str,
     queues: usize,
@@ -128,10 +128,11 @@ fn open_plain(name: &str) -> io::Result<OpenTun> {
 
 fn open_queues(name: &str, count: usize, flags: QueueFlags) -> io::Result<OpenTun> {
     let (first, name) = TunQueue::open(name, flags)?;
-    let mut queues = vec![first];
-    while flags.multi_queue && queues.len() < count {
-        queues.push(TunQueue::open(&name, flags)?.0);
-    }
+    let more = (1..count).take_while(|_| flags.multi_queue);
+    // A device that takes no further queue works with those it has.
+    let more = more.map_while(|_| TunQueue::open(&name, flags).ok());
+    let queues = std::iter::once(first).chain(more.map(|(queue, _)| queue));
+    let queues = queues.collect();
     Ok(OpenTun {
         name,
         queues,

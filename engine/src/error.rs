@@ -54,7 +54,8 @@ fn tun_cure(error: &io::Error) -> &'static str {
         Some(libc::ENOENT | libc::ENODEV) => {
             "; load the module (modprobe tun) or give the container the device /dev/net/tun"
         }
-        Some(libc::EPERM | libc::EACCES) => "; run as root or with CAP_NET_ADMIN",
+        Some(libc::EPERM) => "; run as root or with CAP_NET_ADMIN",
+        Some(libc::EACCES) => "; run as root, or let this user open it (chmod a+rw /dev/net/tun)",
         Some(libc::EBUSY) => "; another process holds it: stop that one, or choose another name",
         Some(libc::EINVAL) => {
             "; a device of that name exists with other properties: delete it (ip link del)"

@@ -97,9 +97,14 @@ impl Ring {
     /// Ends everything under way, so that closing the ring closes its descriptors at once: the
     /// kernel takes a ring apart later, and a port or a device would stay taken until then.
     fn cancel_all(&mut self) {
-        let everything = types::CancelBuilder::any();
-        // Unknown before Linux 6.0: there the descriptors are let go a little later.
-        let _ = self.ring.submitter().register_sync_cancel(None, everything);
+        let everything = types::CancelBuilder::any;
+        let submitter = self.ring.submitter();
+        // Before Linux 6.0, and in some sandboxes, it can only be asked for like a read.
+        if submitter.register_sync_cancel(None, everything()).is_err() {
+            let cancel = opcode::AsyncCancel2::new(everything()).build();
+            // SAFETY: a cancellation names no memory.
+            let _ = unsafe { self.push(cancel.user_data(CANCELLED)) };
+        }
         let _ = self.submit(0);
     }
 
@@ -266,6 +271,8 @@ impl Drop for Ring {
 
 /// Marks the tokens of operations that end within the call that submitted them.
 const MINE: u64 = 1 << 63;
+/// The token of a cancellation, which nobody waits for.
+const CANCELLED: u64 = MINE - 1;
 
 fn is_passing(error: &io::Error) -> bool {
     matches!(
