@@ -3,8 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
 use std::str::FromStr;
 
+use crate::deprive::Kernel;
 use crate::namespace::Namespace;
 use crate::scratch::Scratch;
 
@@ -159,6 +162,7 @@ pub struct Lab {
     nodes: [Namespace; 2],
     containers: [Namespace; 2],
     profile: Profile,
+    kernels: [Kernel; 2],
     scratch: Scratch,
 }
 
@@ -171,6 +175,7 @@ impl Lab {
             nodes,
             containers,
             profile,
+            kernels: Default::default(),
             scratch: Scratch::new()?,
         };
         lab.lay_underlay()?;
@@ -190,13 +195,23 @@ impl Lab {
         &self.containers[side as usize]
     }
 
+    /// Lets daemons that are started on a node from now on find such a kernel there.
+    pub fn set_kernel(&mut self, side: Side, kernel: Kernel) {
+        self.kernels[side as usize] = kernel;
+    }
+
+    /// A command for a daemon on a node.
+    pub fn daemon(&self, side: Side, program: &Path) -> io::Result<Command> {
+        self.kernels[side as usize].command(self.node(side), program)
+    }
+
     /// What the underlay does to large packets.
     pub fn profile(&self) -> Profile {
         self.profile
     }
 
     /// A directory for logs and lease files, gone with the lab.
-    pub fn scratch(&self) -> &std::path::Path {
+    pub fn scratch(&self) -> &Path {
         self.scratch.path()
     }
 

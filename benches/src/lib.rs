@@ -19,6 +19,7 @@ pub mod baseline;
 pub mod between;
 pub mod cpu;
 pub mod daemon;
+pub mod deprive;
 pub mod etcd;
 pub mod frames;
 pub mod interrupt;

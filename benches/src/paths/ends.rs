@@ -131,7 +131,7 @@ fn launch(
     if !spec.ends[side as usize].is_daemon() {
         return Ok(Carrier::Kernel);
     }
-    let mut command = lab.node(side).command(&program.to_string_lossy())?;
+    let mut command = lab.daemon(side, program)?;
     command.args([store.argument(), "--iface=eth0".into()]);
     command.arg(format!(
         "--subnet-file={}",

@@ -4,6 +4,7 @@
 mod mmsg;
 mod packet;
 mod process;
+mod seccomp;
 mod tun;
 
 pub(crate) use mmsg::MessageBatch;
@@ -12,6 +13,7 @@ pub(crate) use process::{
     clock_ticks_per_second, enter_namespace, fine_timers, keep_to, leave_for_new_namespace,
     send_signal, start_inside,
 };
+pub(crate) use seccomp::{Question, Questions, start_filtered};
 pub(crate) use tun::open_tun;
 
 use std::io;
