@@ -12,5 +12,7 @@ mod reference;
 mod sketch;
 pub mod split;
 
+#[path = "../../tests/oracle/order.rs"]
+mod order;
 #[path = "../../tests/oracle/packet.rs"]
 mod packet;

@@ -20,6 +20,9 @@ pub mod virtio;
 pub mod vxlan;
 
 #[cfg(test)]
+#[path = "../../tests/oracle/order.rs"]
+mod order;
+#[cfg(test)]
 #[path = "../../tests/oracle/packet.rs"]
 mod packet;
 #[cfg(test)]

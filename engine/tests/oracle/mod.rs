@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod merged;
+pub(crate) mod order;
 pub(crate) mod packet;
 pub(crate) mod raw;
 pub(crate) mod train;

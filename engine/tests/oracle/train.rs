@@ -6,11 +6,15 @@
 )]
 
 use super::packet::{Check, Random, Sketch, flag};
+use std::mem;
 
 /// One sender and what it will send next.
 #[derive(Clone, Debug)]
 struct Sender {
     next: Sketch,
+    /// Where else in its stream it is, if it sends from two processors: sequence number and
+    /// identification.
+    elsewhere: Option<(u32, u16)>,
     size: usize,
     id_step: u16,
 }
@@ -26,7 +30,10 @@ impl Sender {
             next.options = [&[1, 1, 8, 10][..], &random.bytes(8)].concat();
         }
         let size_max = random.pick(&[4, 100, 1400]).min(size_max);
+        let ahead = random.pick(&[100, 3_000, 400_000]);
+        let elsewhere = next.tcp && random.one_in(3);
         Self {
+            elsewhere: elsewhere.then(|| (next.seq.wrapping_add(ahead), random.next() as u16)),
             next,
             size: 1 + random.below(size_max),
             id_step: u16::from(!random.one_in(6)),
@@ -35,6 +42,10 @@ impl Sender {
 
     /// The next packet in step, then moves on.
     fn send(&mut self, random: &mut Random) -> Sketch {
+        if let Some((seq, id)) = self.elsewhere.as_mut().filter(|_| random.one_in(3)) {
+            mem::swap(seq, &mut self.next.seq);
+            mem::swap(id, &mut self.next.id);
+        }
         let len = if random.one_in(12) {
             random.below(self.size + 1)
         } else {
@@ -59,7 +70,7 @@ impl Sender {
 
 /// Changes one thing the merger has to notice.
 fn disturb(random: &mut Random, packet: &mut Sketch) {
-    match random.below(17) {
+    match random.below(18) {
         0 => packet.seq = packet.seq.wrapping_add(1 + random.below(3) as u32),
         1 => packet.flags ^= 1 << random.below(8),
         2 => packet.flags |= flag::PSH,
@@ -82,6 +93,11 @@ fn disturb(random: &mut Random, packet: &mut Sketch) {
         }
         14 => packet.check = Check::Wrong,
         15 => packet.payload.push(9),
+        16 => {
+            if let Some(stamp) = packet.options.get_mut(7) {
+                *stamp = stamp.wrapping_add(random.pick(&[1, 255]));
+            }
+        }
         _ => packet.ip_options = vec![1; 8],
     }
 }

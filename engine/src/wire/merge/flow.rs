@@ -15,6 +15,8 @@ const LEN_MAX: usize = 65_535;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) key: FlowKey,
+    /// That of the key.
+    pub(super) digest: u32,
     pub(super) piece: Piece,
     pub(super) l4: L4,
     /// Its checksum field holds no more than the pseudo-header sum.
@@ -37,6 +39,20 @@ pub(super) struct Flow {
     push: bool,
     /// Nothing can follow the last packet taken.
     pub(super) complete: bool,
+    /// Where the other strand of the same flow is.
+    pub(super) beside: Option<usize>,
+}
+
+/// On which side of an open strand another stretch of the stream lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Earlier,
+    Later,
+}
+
+/// Whether one sequence number or timestamp comes before another; both wrap around.
+pub(super) fn is_before(one: u32, other: u32) -> bool {
+    (one.wrapping_sub(other) as i32) < 0
 }
 
 impl Flow {
@@ -52,6 +68,7 @@ impl Flow {
             seq_next: like.seq_after,
             push: like.push,
             complete: like.push || count_max <= 1,
+            beside: None,
         }
     }
 
@@ -72,6 +89,28 @@ impl Flow {
                 .id
                 .wrapping_add(self.id_step.wrapping_mul(self.count as u16))
             || self.count == 1 && repeated
+    }
+
+    /// Where a packet lies that has all in common with this flow but its place in the stream. `None`
+    /// if it follows at once, as all UDP does, or overlaps.
+    pub(super) fn side_of(&self, other: &Candidate) -> Option<Side> {
+        if other.shape != self.like.shape || other.seq == self.seq_next {
+            return None;
+        }
+        if !is_before(other.seq, self.seq_next) {
+            return Some(Side::Later);
+        }
+        (!is_before(self.like.seq, other.seq_after)).then_some(Side::Earlier)
+    }
+
+    /// Whether this strand begins earlier in the stream than another.
+    pub(super) fn starts_before(&self, other: &Self) -> bool {
+        is_before(self.like.seq, other.like.seq)
+    }
+
+    /// Whether `other` would reach into this strand with one more packet.
+    pub(super) fn would_overlap(&self, other: &Self, next: &Candidate) -> bool {
+        other.starts_before(self) && is_before(self.like.seq, next.seq_after)
     }
 
     /// Takes over a packet that continues the flow.

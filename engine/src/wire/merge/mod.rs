@@ -1,10 +1,11 @@
 //! Builds super-packets for the TUN out of consecutive inner packets of one flow.
 //!
 //! A write to the TUN costs the same for 64 bytes and for 64 KB, so this is where the speed of the
-//! inbound side is made. Up to sixteen flows are open at a time; a flow is written when a packet
-//! closes it (shorter, PSH, full), when a packet of the same flow cannot join (it goes after what
-//! was before it), when a seventeenth flow shows up, and at the latest when the batch ends: merging
-//! never waits for anything.
+//! inbound side is made. Up to sixteen super-packets are open at a time; one is written when a
+//! packet closes it (shorter, PSH, full), when a packet of the same flow cannot join (it goes after
+//! what was before it), when there is no place for another flow, and at the latest when the batch
+//! ends: merging never waits for anything. A TCP flow may have two open, because a sender that
+//! transmits from two processors interleaves two stretches of its stream ([`open`]).
 //!
 //! What goes in is what comes out: the kernel cuts a super-packet into exactly the packets it was
 //! made of, byte for byte. Payload is never touched; the first packet's headers are rewritten where
@@ -18,6 +19,7 @@
 
 mod candidate;
 mod flow;
+mod open;
 mod writes;
 
 pub use writes::TunWrite;
@@ -117,8 +119,10 @@ impl Merger {
         };
         let pseudo = l4.pseudo_header(bytes);
         let unfinished = l4.checksum_field(bytes) == pseudo.fold();
+        let key = FlowKey::of_flow(bytes, info, peer);
         let arrival = Arrival {
-            key: FlowKey::of_flow(bytes, info, peer),
+            key,
+            digest: key.digest(),
             piece,
             l4,
             unfinished,
@@ -126,13 +130,13 @@ impl Merger {
         let verified = || unfinished || pseudo.plus(Sum::of(&bytes[l4.start..])).verifies();
         let mergeable = || Candidate::of(bytes, info, &l4).filter(|_| verified());
         if unfinished && info.total_len > self.config.mtu {
-            self.finish_flow(frames, &arrival.key);
+            self.finish_flow(frames, &arrival);
             return self.write_unsegmented(frames, &arrival);
         }
         match self.merges(l4.transport).then(mergeable).flatten() {
             Some(candidate) => self.join(frames, &arrival, &candidate),
             None => {
-                self.finish_flow(frames, &arrival.key);
+                self.finish_flow(frames, &arrival);
                 self.write_single(frames, &arrival);
             }
         }
@@ -182,118 +186,8 @@ impl Merger {
     }
 }
 
-/// Open flows.
+/// What is written.
 impl Merger {
-    /// Adds a packet to its flow, or closes that and opens it anew.
-    fn join<S: Slot>(&mut self, frames: &mut [S], arrival: &Arrival, candidate: &Candidate) {
-        let digest = arrival.key.digest();
-        let place = match self.find(digest, &arrival.key) {
-            Some(place) if self.continues(frames, place, arrival, candidate) => {
-                return self.append(frames, place, arrival, candidate);
-            }
-            Some(place) => {
-                self.finish(frames, place);
-                place
-            }
-            None => self.free_place(frames),
-        };
-        let count_max = match arrival.l4.transport {
-            Transport::Tcp => PACKETS_MAX,
-            Transport::Udp => PACKETS_MAX.min(usize::from(self.config.max_udp_segments)),
-        };
-        let flow = Flow::new(*arrival, *candidate, count_max);
-        self.digests[place] = digest;
-        self.flows[place] = Some(flow);
-        if flow.complete {
-            self.finish(frames, place);
-        }
-    }
-
-    fn find(&self, digest: u32, key: &FlowKey) -> Option<usize> {
-        let is_it = |place: usize| {
-            self.flows[place]
-                .as_ref()
-                .is_some_and(|flow| flow.first.key == *key)
-        };
-        (0..FLOWS_MAX).find(|place| self.digests[*place] == digest && is_it(*place))
-    }
-
-    /// A place for one more flow; when all are taken, all are written.
-    fn free_place<S: Slot>(&mut self, frames: &mut [S]) -> usize {
-        if let Some(place) = self.digests.iter().position(|digest| *digest == 0) {
-            return place;
-        }
-        self.flush(frames);
-        0
-    }
-
-    fn continues<S: Slot>(
-        &self,
-        frames: &[S],
-        place: usize,
-        arrival: &Arrival,
-        candidate: &Candidate,
-    ) -> bool {
-        let Some(flow) = &self.flows[place] else {
-            return false;
-        };
-        let constant_ids = self.config.constant_ids && arrival.l4.transport == Transport::Udp;
-        flow.continues_with(candidate, constant_ids)
-            && options(frames, &flow.first) == options(frames, arrival)
-    }
-
-    fn append<S: Slot>(
-        &mut self,
-        frames: &mut [S],
-        place: usize,
-        arrival: &Arrival,
-        candidate: &Candidate,
-    ) {
-        let Some(flow) = &mut self.flows[place] else {
-            return;
-        };
-        self.tails[place * PACKETS_MAX + flow.count - 1] =
-            arrival.piece.skip(arrival.l4.payload as u32);
-        flow.append(candidate);
-        if flow.complete {
-            self.finish(frames, place);
-        }
-    }
-
-    /// Writes a flow because a packet of it comes that cannot join and must not overtake it.
-    fn finish_flow<S: Slot>(&mut self, frames: &mut [S], key: &FlowKey) {
-        if let Some(place) = self.find(key.digest(), key) {
-            self.finish(frames, place);
-        }
-    }
-
-    /// The same for a fragment, which may belong to any flow between its hosts.
-    fn finish_between_hosts<S: Slot>(&mut self, frames: &mut [S], fragment: &FlowKey) {
-        for place in 0..FLOWS_MAX {
-            let open = self.flows[place].as_ref();
-            if open.is_some_and(|flow| flow.first.key.is_between_same_hosts(fragment)) {
-                self.finish(frames, place);
-            }
-        }
-    }
-
-    /// Writes the flow at `place`, if there is one.
-    fn finish<S: Slot>(&mut self, frames: &mut [S], place: usize) {
-        let Some(flow) = self.flows[place].take() else {
-            return;
-        };
-        self.digests[place] = 0;
-        if flow.count == 1 {
-            return self.write_single(frames, &flow.first);
-        }
-        let piece = flow.first.piece;
-        let header = flow.seal(piece.of_mut(frames[usize::from(piece.slot)].whole_mut()));
-        let tails = place * PACKETS_MAX;
-        self.writes.push(header, flow.count, piece);
-        self.writes
-            .extend(&self.tails[tails..tails + flow.count - 1]);
-    }
-
     /// A packet that stayed alone goes as it came, at most with its checksum left to be finished by
     /// the kernel.
     fn write_single<S: Slot>(&mut self, frames: &mut [S], arrival: &Arrival) {
@@ -352,17 +246,6 @@ fn unsegmented_header(packet: &[u8], l4: &L4, gso_size: u16) -> VirtioNetHdr {
         hdr_len: l4.payload as u16,
         ..unfinished_header(l4)
     }
-}
-
-/// The TCP options of a packet, none for UDP.
-fn options<'a, S: Slot>(frames: &'a [S], arrival: &Arrival) -> &'a [u8] {
-    let from = match arrival.l4.transport {
-        Transport::Tcp => arrival.l4.start + tcp::HEADER_LEN,
-        Transport::Udp => arrival.l4.payload,
-    };
-    &arrival
-        .piece
-        .of(frames[usize::from(arrival.piece.slot)].whole())[from..arrival.l4.payload]
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 
 mod refused;
 mod rules;
+mod strands;
 
 use super::*;
 use crate::wire::Family;
+use crate::wire::order::{assert_order, tcp_header};
 use crate::wire::packet::{Check, Random, Sketch, flag, transport};
 use crate::wire::train::random_train;
 use proptest::prelude::*;
@@ -126,21 +128,6 @@ fn of_flow(packets: &[Vec<u8>], port: u16) -> Vec<Vec<u8>> {
     packets.iter().filter(same).cloned().collect()
 }
 
-/// Equality that names the first difference instead of printing everything.
-fn assert_same(out: &[Vec<u8>], sent: &[Vec<u8>]) {
-    assert_eq!(out.len(), sent.len());
-    for (number, (out, sent)) in out.iter().zip(sent).enumerate() {
-        let difference = out.iter().zip(sent).position(|(out, sent)| out != sent);
-        let header = |packet: &[u8]| packet[..packet.len().min(80)].to_vec();
-        assert!(
-            out == sent,
-            "packet {number}, byte {difference:?}: {:02x?} for {:02x?}",
-            header(out),
-            header(sent)
-        );
-    }
-}
-
 /// Merges a train, has it cut again, and compares flow by flow.
 fn comes_back(config: MergeConfig, train: &[Sketch]) {
     let writes = merged(config, train);
@@ -162,10 +149,11 @@ fn comes_back(config: MergeConfig, train: &[Sketch]) {
         })
         .collect();
     for packet in train {
-        assert_same(
-            &of_flow(&out, packet.ports.0),
-            &of_flow(&sent, packet.ports.0),
+        let (out, sent) = (
+            of_flow(&out, packet.ports.0),
+            of_flow(&sent, packet.ports.0),
         );
+        assert_order(&out, &sent, |number, came| sent[number] == came, tcp_header);
     }
 }
 

@@ -95,3 +95,18 @@ fn a_frame_whose_headers_are_too_long_to_come_apart_again_is_cut_at_once() {
     assert!(frame.header_len() > HEADER_MAX);
     assert!(counts(ALL, &train).iter().all(|packets| *packets == 1));
 }
+
+/// Equality that names the first difference instead of printing everything.
+fn assert_same(out: &[Vec<u8>], sent: &[Vec<u8>]) {
+    assert_eq!(out.len(), sent.len());
+    for (number, (out, sent)) in out.iter().zip(sent).enumerate() {
+        let difference = out.iter().zip(sent).position(|(out, sent)| out != sent);
+        let header = |packet: &[u8]| packet[..packet.len().min(80)].to_vec();
+        assert!(
+            out == sent,
+            "packet {number}, byte {difference:?}: {:02x?} for {:02x?}",
+            header(out),
+            header(sent)
+        );
+    }
+}
