@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use ringbuf::{Arena, Frame, FrameLayout};
@@ -13,6 +13,7 @@ use crate::answers::Answers;
 use crate::capabilities::{Capabilities, IoKind, OpenTun, open_tun};
 use crate::config::{EngineConfig, Form};
 use crate::error::StartError;
+use crate::examples::Example;
 use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::io::poll::PollIo;
@@ -21,7 +22,7 @@ use crate::io::uring::UringIo;
 use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts};
 use crate::outbound::{Outbound, VxlanIdentity};
 use crate::sockets;
-use crate::stats::{Counters, SharedStats, WorkerStats};
+use crate::stats::{Counters, DropReason, SharedStats, WorkerStats};
 use crate::sys::cpu;
 use crate::sys::mmsg::RECEIVE_MAX;
 use crate::sys::tun::TunQueue;
@@ -47,6 +48,7 @@ pub struct Engine {
     failures: Receiver<String>,
     /// Closed once no worker moves packets any more.
     busy: Receiver<()>,
+    started: Instant,
 }
 
 struct Thread {
@@ -70,6 +72,8 @@ struct WorkerParts {
     stats: SharedStats,
     cpu: Option<usize>,
     setup: Arc<Setup>,
+    /// When the engine did.
+    started: Instant,
     /// Held while packets are moved.
     busy: Sender<()>,
 }
@@ -84,7 +88,8 @@ struct Setup {
 impl Engine {
     /// Creates the TUN device, binds the sockets and starts the workers. The device still needs
     /// its address and to be set up before packets flow.
-    pub fn start(config: EngineConfig, table: SubnetTable) -> Result<Self, StartError> {
+    pub fn start(config: EngineConfig, mut table: SubnetTable) -> Result<Self, StartError> {
+        let started = Instant::now();
         let cpus = cpu::allowed().unwrap_or_else(|_| vec![0]);
         let wanted = config
             .workers
@@ -106,13 +111,14 @@ impl Engine {
         let capabilities = capabilities(&config, &tun, &underlays)?;
         let pins = pins(&config, &cpus, queues.len());
         let writer = TableWriter::default();
+        table.count_on(&SubnetTable::default(), queues.len());
         writer.publish(table);
         let setup = Arc::new(Setup {
             vxlan: identity(&config.forms),
             config,
             capabilities,
         });
-        let stats: Vec<_> = queues.iter().map(|_| WorkerStats::shared()).collect();
+        let stats: Vec<_> = (0..queues.len()).map(WorkerStats::shared).collect();
         let (failed, failures) = unbounded();
         let (working, busy) = bounded(0);
         let mut engine = Self {
@@ -123,6 +129,7 @@ impl Engine {
             threads: Vec::new(),
             failures,
             busy,
+            started,
         };
         let parts = queues.into_iter().zip(underlays).zip(pins);
         for (index, ((tun, underlay), cpu)) in parts.enumerate() {
@@ -135,6 +142,7 @@ impl Engine {
                 stats,
                 cpu,
                 setup: Arc::clone(&setup),
+                started,
                 busy: working.clone(),
             };
             engine.threads.push(spawn(index, parts, failed.clone())?);
@@ -153,8 +161,19 @@ impl Engine {
     }
 
     /// Replaces the next-hop table; each worker uses the new one from its next turn on.
-    pub fn publish(&self, table: SubnetTable) {
+    pub fn publish(&self, mut table: SubnetTable) {
+        table.count_on(&self.table.current(), self.stats.len());
         self.table.publish(table);
+    }
+
+    /// One packet that was dropped for a reason, if there was one.
+    pub fn example(&self, reason: DropReason) -> Option<Example> {
+        self.stats.iter().find_map(|worker| worker.example(reason))
+    }
+
+    /// How long the engine has been at work, on the clock of [`Traffic::seen`](crate::Traffic::seen).
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// The table in use.
@@ -318,6 +337,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         table,
         stats,
         setup,
+        started,
         busy,
         ..
     } = parts;
@@ -334,6 +354,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         table,
         stats,
         receive,
+        started,
         busy,
     };
     // The one place where a way of moving packets becomes a type.
@@ -354,6 +375,7 @@ struct Assemble<'s, 'a> {
     table: TableReader,
     stats: SharedStats,
     receive: Vec<Frame<'a>>,
+    started: Instant,
     busy: Sender<()>,
 }
 
@@ -387,7 +409,7 @@ impl<'a> Assemble<'_, 'a> {
             inbound: Inbound::new(self.receive, merge, *vxlan, config.source_check),
             table: self.table,
             stats: self.stats,
-            idle: Idle::new(config.spin),
+            idle: Idle::new(config.spin, self.started),
         };
         let moved = worker.run();
         drop(self.busy);

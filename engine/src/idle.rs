@@ -27,21 +27,23 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    pub(crate) fn new(spin: Duration) -> Self {
+    /// A clock that counts from when the engine started.
+    pub(crate) fn new(spin: Duration, started: Instant) -> Self {
         Self {
             spin,
             credit: CREDIT,
-            started: Instant::now(),
+            started,
             now: Duration::ZERO,
         }
     }
 
-    /// The time of the last look at the clock, since the worker started.
+    /// The time of the last look at the clock, since the engine started.
     pub(crate) fn now(&self) -> Duration {
         self.now
     }
 
-    fn look(&mut self) -> Duration {
+    /// Looks at the clock.
+    pub(crate) fn look(&mut self) -> Duration {
         self.now = self.started.elapsed();
         self.now
     }

@@ -11,6 +11,7 @@
 //! host that forwards it next lowers it again.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ringbuf::Frame;
 
@@ -18,7 +19,7 @@ use crate::config::{Form, SourceCheck};
 use crate::io::tun_writer::Outgoing;
 use crate::io::{PacketIo, is_dry};
 use crate::outbound::{Pass, VxlanIdentity};
-use crate::stats::{Counter, DropReason, WorkerStats};
+use crate::stats::{Counter, DropReason, Measure, WorkerStats};
 use crate::sys::mmsg::RecvBatch;
 use crate::table::SubnetTable;
 use crate::wire::ip::{self, IpInfo};
@@ -68,6 +69,7 @@ impl<'a> Inbound<'a> {
         io: &mut I,
         table: &SubnetTable,
         stats: &WorkerStats,
+        now: Duration,
     ) -> Pass {
         let mut pass = Pass {
             packets: 0,
@@ -86,9 +88,10 @@ impl<'a> Inbound<'a> {
             pass.packets += messages;
             pass.dry &= messages < self.batch.capacity();
             stats.add(Counter::Receives, messages as u64);
+            stats.measure(Measure::InBatch, messages as u64);
             let form = io.underlay().socket(listener).form;
             for slot in 0..messages {
-                self.message(slot, form, table, stats);
+                self.message((slot, form), table, stats, now);
             }
             self.write(io, stats);
         }
@@ -115,13 +118,28 @@ impl<'a> Inbound<'a> {
     }
 
     /// Step 2, and the datagrams of the message one by one.
-    fn message(&mut self, slot: usize, form: Form, table: &SubnetTable, stats: &WorkerStats) {
+    fn message(
+        &mut self,
+        (slot, form): (usize, Form),
+        table: &SubnetTable,
+        stats: &WorkerStats,
+        now: Duration,
+    ) {
         let received = self.batch.received(slot);
         let packets = received.packets();
         stats.add(Counter::FromUnderlay, packets);
         let known = received.source.and_then(|source| table.sender(source));
+        if let Some(hop) = known {
+            let bytes = received.len as u64;
+            let traffic = &table.hop(hop).traffic;
+            traffic.received(stats.worker, packets, bytes, now);
+        }
         let strangers = (self.check == SourceCheck::Off).then_some(STRANGER);
         let Some(peer) = known.or(strangers) else {
+            let frame = &self.batch.frames()[slot];
+            let bytes = frame.start()..frame.start() + received.len;
+            let message = frame.whole().get(bytes).unwrap_or_default();
+            stats.show(DropReason::InNotPeer, message, received.source);
             return stats.drop(DropReason::InNotPeer, packets);
         };
         if received.truncated {
@@ -141,6 +159,8 @@ impl<'a> Inbound<'a> {
                 len: len as u32,
             };
             if let Some(reason) = self.refusal(datagram, &envelope, table) {
+                let bytes = datagram.of(self.batch.frames_mut()[slot].whole_mut());
+                stats.show(reason, bytes, received.source);
                 stats.drop(reason, 1);
             }
         }

@@ -2,13 +2,15 @@
 //!
 //! Outward a packet goes [`outbound`] -> [`plan`] -> `io::underlay`; inward `io::underlay` ->
 //! [`inbound`] -> [`wire::merge`] -> `io`. One [`worker`] thread per queue runs both, [`engine`]
-//! starts them, [`table`] tells them where packets go, [`stats`] what became of each.
+//! starts them, [`table`] tells them where packets go and counts by peer, [`stats`] what became of each;
+//! [`examples`] shows some of those that were dropped.
 
 mod answers;
 mod capabilities;
 mod config;
 mod engine;
 mod error;
+mod examples;
 mod idle;
 mod inbound;
 mod io;
@@ -27,7 +29,8 @@ pub use capabilities::{Capabilities, IoKind};
 pub use config::{EngineConfig, Form, IoChoice, Offloads, SourceCheck};
 pub use engine::Engine;
 pub use error::StartError;
-pub use stats::{Counter, Counters, DropReason};
+pub use examples::Example;
+pub use stats::{Counter, Counters, Distribution, DropReason, Measure};
 pub use sys::heap::give_back_memory;
-pub use table::{Peer, PeerForm, Route, SubnetTable};
+pub use table::{Peer, PeerForm, Route, SubnetTable, Traffic};
 pub use wire::Mac;

@@ -17,7 +17,7 @@ use crate::io::underlay::{Batch, Underlay};
 use crate::io::{PacketIo, TunBatch};
 use crate::paths::{Path, Paths};
 use crate::plan::{RunKey, SendPlan};
-use crate::stats::{Counter, DropReason, WorkerStats};
+use crate::stats::{Counter, DropReason, Measure, WorkerStats};
 use crate::table::{Hop, PeerForm, SubnetTable};
 use crate::wire::icmp::Answer;
 use crate::wire::ip::{self, IpInfo};
@@ -122,6 +122,7 @@ impl<'a> Outbound<'a> {
             return Ok(Pass { packets, dry });
         }
         stats.add(Counter::TunReads, packets as u64);
+        stats.measure(Measure::OutBatch, packets as u64);
         self.answers.start(now);
         self.paths.start(table, now);
         let mut carrier = Carrier {
@@ -150,6 +151,8 @@ impl<'a> Outbound<'a> {
             Err(refusal) => Some(refusal),
         };
         if let Some(Refusal { reason, answer }) = refusal {
+            let packet = self.batch.frames[slot].bytes();
+            carrier.stats.show(reason, packet, None);
             carrier.stats.drop(reason, count);
             if let Some(answer) = answer {
                 self.answers

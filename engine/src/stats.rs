@@ -3,10 +3,13 @@
 //! The law they obey, exactly, once the engine has stopped or is quiet:
 //! `from_tun + from_underlay + created = to_tun + to_underlay + all drops`, in inner packets.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
+
+use crate::examples::{Example, Slot};
 
 /// Declares an enum whose variants count something, with the name operators see.
 macro_rules! counted {
@@ -125,23 +128,95 @@ counted! {
     }
 }
 
+counted! {
+    /// What is told as a distribution.
+    Measure {
+        /// Packets and super-packets in one batch read from the TUN.
+        OutBatch = "out_batch_packets",
+        /// Messages in one batch received from the underlay.
+        InBatch = "in_batch_messages",
+        /// Microseconds of a turn, both directions together; one turn in 64 is timed.
+        Turn = "turn_microseconds",
+    }
+}
+
 const COUNTERS: usize = Counter::ALL.len();
 const REASONS: usize = DropReason::ALL.len();
+const MEASURES: usize = Measure::ALL.len();
+/// Buckets of a distribution: up to 1, 2, 4, ... and the last for all above.
+const BUCKETS: usize = 18;
+
+/// How often a measure had which size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// The sum of all values.
+    pub sum: u64,
+    buckets: [u64; BUCKETS],
+}
+
+impl Distribution {
+    /// How many values there were in each bucket, with the largest it takes; the last has no bound.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let bound = |index: usize| (index + 1 < BUCKETS).then_some(1 << index);
+        let buckets = self.buckets.iter().enumerate();
+        buckets.map(move |(index, count)| (bound(index), *count))
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sum += other.sum;
+        for (sum, count) in self.buckets.iter_mut().zip(other.buckets) {
+            *sum += count;
+        }
+    }
+}
+
+/// A distribution that one worker writes.
+#[derive(Debug, Default)]
+struct Tally {
+    sum: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl Tally {
+    fn add(&self, value: u64) {
+        let bucket = u64::BITS - value.saturating_sub(1).leading_zeros();
+        bump(&self.sum, value);
+        bump(&self.buckets[(bucket as usize).min(BUCKETS - 1)], 1);
+    }
+
+    fn read(&self) -> Distribution {
+        Distribution {
+            sum: self.sum.load(Ordering::Relaxed),
+            buckets: self
+                .buckets
+                .each_ref()
+                .map(|count| count.load(Ordering::Relaxed)),
+        }
+    }
+}
 
 /// One worker's counters, on cache lines of their own.
 #[derive(Debug)]
 pub(crate) struct WorkerStats {
+    /// Whose they are.
+    pub(crate) worker: usize,
     counters: [AtomicU64; COUNTERS],
     drops: [AtomicU64; REASONS],
+    measures: [Tally; MEASURES],
+    examples: [Slot; REASONS],
 }
 
 pub(crate) type SharedStats = Arc<CachePadded<WorkerStats>>;
 
 impl WorkerStats {
-    pub(crate) fn shared() -> SharedStats {
-        let counters = std::array::from_fn(|_| AtomicU64::new(0));
-        let drops = std::array::from_fn(|_| AtomicU64::new(0));
-        Arc::new(CachePadded::new(Self { counters, drops }))
+    pub(crate) fn shared(worker: usize) -> SharedStats {
+        Arc::new(CachePadded::new(Self {
+            worker,
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            drops: std::array::from_fn(|_| AtomicU64::new(0)),
+            measures: std::array::from_fn(|_| Tally::default()),
+            examples: std::array::from_fn(|_| Slot::default()),
+        }))
     }
 
     pub(crate) fn add(&self, counter: Counter, amount: u64) {
@@ -151,10 +226,24 @@ impl WorkerStats {
     pub(crate) fn drop(&self, reason: DropReason, packets: u64) {
         bump(&self.drops[reason as usize], packets);
     }
+
+    pub(crate) fn measure(&self, measure: Measure, value: u64) {
+        self.measures[measure as usize].add(value);
+    }
+
+    /// Shows what a packet looks like that is dropped, and the outer source it came from.
+    pub(crate) fn show(&self, reason: DropReason, packet: &[u8], source: Option<IpAddr>) {
+        self.examples[reason as usize].offer(packet, source);
+    }
+
+    /// One packet that was dropped for a reason.
+    pub(crate) fn example(&self, reason: DropReason) -> Option<Example> {
+        self.examples[reason as usize].read()
+    }
 }
 
 /// Adds without a locked instruction: each counter has one writer.
-fn bump(counter: &AtomicU64, amount: u64) {
+pub(crate) fn bump(counter: &AtomicU64, amount: u64) {
     counter.store(
         counter.load(Ordering::Relaxed).wrapping_add(amount),
         Ordering::Relaxed,
@@ -166,6 +255,7 @@ fn bump(counter: &AtomicU64, amount: u64) {
 pub struct Counters {
     counters: [u64; COUNTERS],
     drops: [u64; REASONS],
+    measures: [Distribution; MEASURES],
 }
 
 impl Counters {
@@ -177,6 +267,9 @@ impl Counters {
             }
             for (sum, counter) in total.drops.iter_mut().zip(&worker.drops) {
                 *sum += counter.load(Ordering::Relaxed);
+            }
+            for (sum, tally) in total.measures.iter_mut().zip(&worker.measures) {
+                sum.add(&tally.read());
             }
         }
         total
@@ -190,6 +283,14 @@ impl Counters {
         for (sum, counter) in self.drops.iter_mut().zip(other.drops) {
             *sum += counter;
         }
+        for (sum, measure) in self.measures.iter_mut().zip(&other.measures) {
+            sum.add(measure);
+        }
+    }
+
+    /// How a measure was distributed.
+    pub fn distribution(&self, measure: Measure) -> &Distribution {
+        &self.measures[measure as usize]
     }
 
     /// The value of one counter.

@@ -9,7 +9,7 @@ use crate::idle::Idle;
 use crate::inbound::Inbound;
 use crate::io::{PacketIo, Ready};
 use crate::outbound::Outbound;
-use crate::stats::SharedStats;
+use crate::stats::{Measure, SharedStats};
 use crate::table::TableReader;
 
 /// Turns after which even a worker that never finds both sides dry looks whether it shall stop, and
@@ -42,13 +42,24 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
                 moved = 0;
                 continue;
             }
-            moved += self.turn(&mut ready)?;
             turns = turns.wrapping_add(1);
             if turns.is_multiple_of(GLANCE_TURNS) {
                 ready = ready | self.idle.glance(&mut self.io)?;
+                moved += self.timed_turn(&mut ready)?;
+            } else {
+                moved += self.turn(&mut ready)?;
             }
         }
         Ok(())
+    }
+
+    /// A turn right after a look at the clock.
+    fn timed_turn(&mut self, ready: &mut Ready) -> io::Result<usize> {
+        let began = self.idle.now();
+        let moved = self.turn(ready)?;
+        let took = self.idle.look() - began;
+        self.stats.measure(Measure::Turn, took.as_micros() as u64);
+        Ok(moved)
     }
 
     /// One pass in each direction that may have something; returns how many messages moved.
@@ -69,7 +80,7 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
             moved += pass.packets;
         }
         if ready.underlay {
-            let pass = inbound.pass(io, table, stats);
+            let pass = inbound.pass(io, table, stats, idle.now());
             ready.underlay = !pass.dry;
             moved += pass.packets;
         }
@@ -89,7 +100,7 @@ mod tests {
     use crate::stats::WorkerStats;
     use crate::table::TableWriter;
     use crate::wire::merge::MergeConfig;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// Traffic without end, and a wish to stop that shows at the third look.
     struct Busy {
@@ -140,8 +151,8 @@ mod tests {
             outbound: Outbound::new(Answers::new(Vec::new()), vxlan, 1472),
             inbound: Inbound::new(Vec::new(), merge, vxlan, SourceCheck::Peers),
             table: TableWriter::default().reader(),
-            stats: WorkerStats::shared(),
-            idle: Idle::new(Duration::ZERO),
+            stats: WorkerStats::shared(0),
+            idle: Idle::new(Duration::ZERO, Instant::now()),
         };
         worker.run().expect("no device failed");
     }

@@ -170,9 +170,12 @@ impl Underlay {
         while next < sending.len() {
             match sending.send(socket.udp.raw(), next) {
                 Ok(count) => {
-                    runs[next..next + count]
-                        .iter()
-                        .for_each(|run| sent.count(run));
+                    for run in &runs[next..next + count] {
+                        sent.count(run);
+                        let traffic = &batch.table.hop(run.key.hop).traffic;
+                        let (packets, bytes) = (run.packets.into(), run.bytes.into());
+                        traffic.sent(batch.stats.worker, packets, bytes);
+                    }
                     next += count;
                     tries.succeeded();
                 }
@@ -192,7 +195,7 @@ impl Underlay {
                                 lower_segments(socket, run, &error);
                             }
                         }
-                        SendVerdict::Drop(reason) => batch.stats.drop(reason, run.packets.into()),
+                        SendVerdict::Drop(reason) => unsent(run, reason, run.packets.into(), batch),
                     }
                     next += 1;
                 }
@@ -229,7 +232,7 @@ fn send_singly(
                 SendVerdict::Full => std::thread::yield_now(),
                 SendVerdict::WithoutOffload => next += 1,
                 SendVerdict::Drop(reason) => {
-                    batch.stats.drop(reason, 1);
+                    unsent(run, reason, 1, batch);
                     next += 1;
                 }
             },
@@ -241,6 +244,9 @@ fn send_singly(
         bytes: average(run) * sent as u64,
     }
     .record(batch.stats);
+    let traffic = &batch.table.hop(run.key.hop).traffic;
+    let bytes = average(run) * sent as u64;
+    traffic.sent(batch.stats.worker, sent as u64, bytes);
     sent > 0
 }
 
@@ -273,6 +279,13 @@ fn lower_segments(socket: &mut Socket, run: &Run, refusal: &io::Error) {
         run.packets,
         socket.segments_max,
     );
+}
+
+/// Packets of a run that are lost here.
+fn unsent(run: &Run, reason: DropReason, packets: u64, batch: &Batch<'_, '_>) {
+    batch.stats.drop(reason, packets);
+    let traffic = &batch.table.hop(run.key.hop).traffic;
+    traffic.unsent(batch.stats.worker, packets);
 }
 
 fn average(run: &Run) -> u64 {

@@ -11,6 +11,7 @@
 //! and IPv6, goes through one hash map per prefix length, longest first.
 
 mod lookup;
+mod traffic;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,8 @@ use ipnet::IpNet;
 use crate::sys::mmsg::RawAddress;
 use crate::wire::{Mac, vxlan};
 use lookup::{PlainHash, Prefixes, V4};
+use traffic::Lanes;
+pub use traffic::Traffic;
 
 /// How packets to a peer are wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +62,11 @@ pub struct Route {
 }
 
 /// A peer as the workers use it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hop {
     pub(crate) peer: Peer,
     pub(crate) address: RawAddress,
+    pub(crate) traffic: Lanes,
 }
 
 impl Hop {
@@ -121,9 +125,39 @@ impl SubnetTable {
     fn add_hop(&mut self, peer: Peer) -> u32 {
         let index = self.hops.len() as u32;
         let address = RawAddress::from(SocketAddr::new(peer.address, peer.port));
-        self.hops.push(Hop { peer, address });
+        let traffic = Lanes::default();
+        self.hops.push(Hop {
+            peer,
+            address,
+            traffic,
+        });
         self.by_address.entry(peer.address).or_insert(index);
         index
+    }
+
+    /// Goes on counting where the table before left off, for so many workers.
+    pub(crate) fn count_on(&mut self, before: &Self, workers: usize) {
+        for index in 0..self.hops.len() {
+            let address = self.hops[index].peer.address;
+            // Ways to one node count together.
+            let first = self
+                .by_address
+                .get(&address)
+                .map_or(index, |&first| first as usize);
+            let known = match first < index {
+                true => Some(&self.hops[first]),
+                false => before.sender(address).map(|hop| before.hop(hop)),
+            };
+            let known = known.map(|hop| hop.traffic.clone());
+            let known = known.filter(|traffic| traffic.workers() == workers);
+            self.hops[index].traffic = known.unwrap_or_else(|| Lanes::new(workers));
+        }
+    }
+
+    /// What went to a peer and came from it.
+    pub fn traffic(&self, peer: IpAddr) -> Option<Traffic> {
+        let hop = self.sender(peer)?;
+        Some(self.hop(hop).traffic.sum())
     }
 
     /// How many distinct peers the table has.

@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 fn route(subnet: &str, last: u8) -> Route {
     let address = IpAddr::from([192, 168, 77, last]);
@@ -156,4 +157,34 @@ proptest! {
             prop_assert_eq!(table.route(address).map(|peer| peer.address), reference(&routes, address));
         }
     }
+}
+
+#[test]
+fn a_peer_keeps_its_counts_in_later_tables_and_a_new_one_begins_at_zero() {
+    let traffic = |table: &SubnetTable, last: u8| {
+        let address = IpAddr::from([192, 168, 77, last]);
+        table.traffic(address).expect("a peer")
+    };
+    let mut before = table(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    before.count_on(&SubnetTable::default(), 2);
+    let hop = before
+        .lookup_v4(u32::from(Ipv4Addr::new(10, 5, 2, 1)))
+        .expect("a hop");
+    let now = Duration::from_millis(1500);
+    before.hop(hop).traffic.sent(0, 1, 100);
+    before.hop(hop).traffic.received(1, 2, 300, now);
+    let mut after = table(&[("10.5.1.0/24", 1), ("10.5.7.0/24", 2), ("10.5.8.0/24", 2)]);
+    after.count_on(&before, 2);
+    // A worker that still reads the table before counts for the one after, too.
+    before.hop(hop).traffic.sent(1, 1, 50);
+    let counted = Traffic {
+        sent_packets: 2,
+        sent_bytes: 150,
+        received_packets: 2,
+        received_bytes: 300,
+        unsent_packets: 0,
+        seen: Some(now),
+    };
+    assert_eq!(traffic(&after, 2), counted);
+    assert_eq!(traffic(&after, 1), Traffic::default());
 }
