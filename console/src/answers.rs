@@ -167,6 +167,25 @@ pub struct Peer {
     pub mac: Option<String>,
     /// Largest inner packet that is sent to it.
     pub mtu: Option<u32>,
+    /// What went there and came from there, where the packet engine counts it.
+    pub traffic: Option<Traffic>,
+}
+
+/// What went to a node and came from it since it was first known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Inner packets sent.
+    pub sent_packets: u64,
+    /// Bytes sent, VXLAN headers included, UDP and IP headers not.
+    pub sent_bytes: u64,
+    /// Inner packets that the kernel would not send.
+    pub unsent_packets: u64,
+    /// Inner packets received, dropped ones included.
+    pub received_packets: u64,
+    /// Bytes received, counted alike.
+    pub received_bytes: u64,
+    /// Seconds since something came from there.
+    pub seen_seconds_ago: Option<u64>,
 }
 
 /// The subnets packets go to.
@@ -238,4 +257,19 @@ pub struct Drop {
     /// How many a second at the moment; told by flannelctl, which asks twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_second: Option<f64>,
+    /// One of them; not always the last.
+    pub example: Option<Example>,
+}
+
+/// The beginning of a packet that was not carried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Example {
+    /// The outer source it came from; none for packets from this host.
+    pub from: Option<IpAddr>,
+    /// Addresses, ports and protocol, if it has them.
+    pub summary: Option<String>,
+    /// Its length.
+    pub length: usize,
+    /// Its first bytes, hexadecimal.
+    pub bytes: String,
 }

@@ -12,7 +12,7 @@
 //! - [`backend`] has the sinks that need nothing but the kernel: plain routes, and past a tunnel
 //!
 //! [`in_force`] compares the network config with what the registry says later; [`memory`] is what a run leaves for
-//! the next; [`health`] tells probes how far this has come.
+//! the next; [`health`] tells probes how far this has come, over [`http`].
 //!
 //! Nothing here is on a packet's path. Calls may block and log.
 
@@ -27,6 +27,7 @@ pub mod clock;
 pub mod health;
 pub mod hold;
 pub mod host;
+pub mod http;
 pub mod in_force;
 mod json;
 pub mod lease;

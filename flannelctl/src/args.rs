@@ -67,6 +67,16 @@ pub(crate) enum Command {
     /// Tell what was not carried, why, and how often at the moment
     Drops(Rates),
 
+    /// Check a network config before it is rolled out
+    #[command(subcommand)]
+    Config(Config),
+
+    /// Look for what usually keeps packets from getting through, and name the cure
+    Doctor(Doctor),
+
+    /// Send packets to another node through the daemon, and name the hop that fails
+    Ping(Ping),
+
     /// Measure what flanneld carries, beside kernel VXLAN and others, and write a report
     #[command(long_about = BENCH, after_help = EXAMPLES)]
     Bench(Box<Bench>),
@@ -87,6 +97,70 @@ pub(crate) struct Asking {
     /// Print JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What can be done with a config.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Say what a config would do, and what in it is perhaps not meant
+    Check(Check),
+}
+
+/// The flags of `config check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// File with the config, - for the standard input; with --etcd-endpoints the key in etcd
+    #[arg(value_name = "FILE|KEY")]
+    pub(crate) source: String,
+
+    /// Read the key from these etcd servers
+    #[arg(long, value_delimiter = ',', value_name = "URL,...")]
+    pub(crate) etcd_endpoints: Option<Vec<String>>,
+
+    /// Certificates that vouch for them, PEM [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_cafile: Option<PathBuf>,
+
+    /// Certificate to show to them, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub(crate) etcd_certfile: Option<PathBuf>,
+
+    /// Key of that certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub(crate) etcd_keyfile: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+}
+
+/// The flags of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+
+    /// How many nodes to try the way to
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) peers: usize,
+}
+
+/// The flags of `ping`.
+#[derive(Debug, Args)]
+pub(crate) struct Ping {
+    /// A node's address, or one in its subnet
+    #[arg(value_name = "IP")]
+    pub(crate) peer: IpAddr,
+
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+
+    /// How many packets
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) count: u32,
+
+    /// Whole size of each, which must not be fragmented
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) size: Option<u32>,
 }
 
 /// The flags of `drops`.

@@ -3,11 +3,16 @@
 mod args;
 mod ask;
 mod bench;
+mod config;
+mod doctor;
+mod echo;
 mod exit;
+mod ping;
+mod trip;
 
 use std::process::ExitCode;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Config};
 use clap::Parser;
 use exit::Exit;
 
@@ -23,6 +28,9 @@ fn run(command: &Command) -> Exit {
         Command::Routes(asking) => ask::routes(asking),
         Command::Stats(asking) => ask::stats(asking),
         Command::Drops(rates) => ask::drops(rates),
+        Command::Config(Config::Check(arguments)) => config::check(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Ping(arguments) => ping::run(arguments),
         Command::Bench(arguments) => bench::run(arguments).map_or_else(
             |error| {
                 eprintln!("flannelctl: {error}");

@@ -1,5 +1,6 @@
 //! The flags exactly as typed; what they mean is in `settings`.
 
+use crate::log::Format;
 use clap::{ArgAction, Parser, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -195,6 +196,18 @@ pub(crate) struct Args {
     /// [default: the subnet file's name and .sock]
     #[arg(long, value_name = "FILE", help_heading = OWN)]
     pub(crate) control_socket: Option<PathBuf>,
+
+    /// What log lines look like
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", help_heading = OWN)]
+    pub(crate) log_format: Format,
+
+    /// Address to answer monitoring systems on; they need no password, so others should not reach it
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", help_heading = OWN)]
+    pub(crate) metrics_ip: IpAddr,
+
+    /// Port to answer /metrics on, in OpenMetrics form; 0 for none
+    #[arg(long, value_name = "PORT", default_value_t = 0, help_heading = OWN)]
+    pub(crate) metrics_port: u16,
 
     /// How long a lease lasts unless renewed
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]

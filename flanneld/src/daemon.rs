@@ -73,7 +73,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         board: Board::default(),
     };
     desk.listen()?;
-    let _socket = operator::listen(settings, &desk.board, &desk.account, &desk.happenings);
+    let _socket = operator::listen(&desk)?;
     let mut recall = Recall::Allowed;
     while let Some(mut daemon) = boot(&desk, recall, &inbox)? {
         if daemon.follow(&inbox) == End::Asked {

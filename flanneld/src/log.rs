@@ -1,5 +1,8 @@
-//! Log lines on stderr in the form flannel's have: `I1120 10:22:33.123456    4711 file.rs:42] text`.
+//! Log lines on stderr: in the form flannel's have, `I1120 10:22:33.123456    4711 file.rs:42] text`, or each a JSON
+//! object, `{"at":"file.rs:42","level":"info","message":"text","pid":4711,"time":"2026-11-20T10:22:33.123456Z"}`.
 
+use clap::ValueEnum;
+use serde_json::json;
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -9,8 +12,17 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// As stock flannel's
+    Text,
+    /// An object in JSON
+    Json,
+}
+
 /// Starts logging; `verbosity` is the number after `-v`.
-pub(crate) fn start(verbosity: i32) {
+pub(crate) fn start(verbosity: i32, format: Format) {
     let level = match verbosity {
         ..=0 => LevelFilter::INFO,
         1..=3 => LevelFilter::DEBUG,
@@ -19,10 +31,10 @@ pub(crate) fn start(verbosity: i32) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr);
-    builder.event_format(Line).init();
+    builder.event_format(Line(format)).init();
 }
 
-struct Line;
+struct Line(Format);
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -44,23 +56,25 @@ where
             .map(Path::new)
             .and_then(Path::file_name)
             .unwrap_or_default();
-        write!(
-            writer,
-            "{}{} ",
-            letter(*metadata.level()),
-            stamp(since_epoch)
-        )?;
-        write!(
-            writer,
-            "{:7} {}:{}] ",
-            std::process::id(),
-            file.display(),
-            metadata.line().unwrap_or(0)
-        )?;
+        let at = format!("{}:{}", file.display(), metadata.line().unwrap_or(0));
+        let mut message = String::new();
         context
             .field_format()
-            .format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+            .format_fields(Writer::new(&mut message), event)?;
+        let (pid, level) = (std::process::id(), *metadata.level());
+        match self.0 {
+            Format::Text => {
+                let (letter, stamp) = (letter(level), stamp(since_epoch));
+                writeln!(writer, "{letter}{stamp} {pid:7} {at}] {message}")
+            }
+            Format::Json => {
+                let level = level.as_str().to_ascii_lowercase();
+                let time = full_stamp(since_epoch);
+                let line =
+                    json!({"time": time, "level": level, "pid": pid, "at": at, "message": message});
+                writeln!(writer, "{line}")
+            }
+        }
     }
 }
 
@@ -74,18 +88,31 @@ fn letter(level: Level) -> char {
 
 /// Month, day and time of day, UTC.
 fn stamp(since_epoch: Duration) -> String {
+    let (_, month, day) = date(since_epoch.as_secs() / 86400);
+    format!("{month:02}{day:02} {}", time_of_day(since_epoch))
+}
+
+/// The same with the year, as standards have it.
+fn full_stamp(since_epoch: Duration) -> String {
+    let (year, month, day) = date(since_epoch.as_secs() / 86400);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{}Z",
+        time_of_day(since_epoch)
+    )
+}
+
+fn time_of_day(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
-    let (month, day) = month_and_day(seconds / 86400);
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
     format!(
-        "{month:02}{day:02} {hours:02}:{minutes:02}:{:02}.{:06}",
+        "{hours:02}:{minutes:02}:{:02}.{:06}",
         seconds % 60,
         since_epoch.subsec_micros()
     )
 }
 
-/// Counts years from the first of March, so that the leap day is the last of its year.
-fn month_and_day(days_since_epoch: u64) -> (u64, u64) {
+/// Year, month and day. Counts years from the first of March, so that the leap day is the last of its year.
+fn date(days_since_epoch: u64) -> (u64, u64, u64) {
     let days = days_since_epoch + 719_468;
     let day_of_era = days % 146_097;
     let year_of_era =
@@ -93,7 +120,9 @@ fn month_and_day(days_since_epoch: u64) -> (u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    ((month_from_march + 2) % 12 + 1, day)
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = days / 146_097 * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
 }
 
 #[cfg(test)]
@@ -121,5 +150,13 @@ mod tests {
             stamp(Duration::from_micros(1_763_634_153_123_456)),
             "1120 10:22:33.123456"
         );
+        for (seconds, stamp) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (1_767_225_599, "2025-12-31T23:59:59.000000Z"),
+            (1_767_225_600, "2026-01-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(full_stamp(Duration::from_secs(seconds)), stamp);
+        }
     }
 }

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             eprintln!("flanneld: {why}")
         });
     }
-    log::start(settings.verbosity);
+    log::start(settings.verbosity, settings.log_format);
     for remark in words.remarks.iter().chain(&settings.remarks) {
         warn!("{remark}");
     }

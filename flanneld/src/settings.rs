@@ -1,6 +1,7 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
 use crate::args::{self, Args, Io, Offload, VxlanDatapath};
+use crate::log::Format;
 use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
@@ -9,7 +10,7 @@ use control::registry::EtcdOptions;
 use engine::{IoChoice, Offloads, SourceCheck};
 use regex::Regex;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,8 +30,10 @@ pub(crate) struct Settings {
     pub(crate) blackhole: bool,
     pub(crate) vxlan_datapath: Option<Datapath>,
     pub(crate) probes: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
+    pub(crate) log_format: Format,
     /// What was typed without effect, to be told when there is a log.
     pub(crate) remarks: Vec<String>,
 }
@@ -105,8 +108,8 @@ impl TryFrom<Args> for Settings {
             resync: resync(&args)?,
             blackhole: args.ip_blackhole_route,
             vxlan_datapath: args.vxlan_datapath.map(datapath),
-            probes: (args.healthz_port != 0)
-                .then(|| SocketAddr::new(args.healthz_ip, args.healthz_port)),
+            probes: address(args.healthz_ip, args.healthz_port),
+            metrics: address(args.metrics_ip, args.metrics_port),
             interface: Choice {
                 interfaces: args.iface,
                 patterns: args
@@ -122,6 +125,7 @@ impl TryFrom<Args> for Settings {
             control_socket: chosen(args.control_socket, || socket_beside(&args.subnet_file)),
             subnet_file: args.subnet_file,
             verbosity: args.v,
+            log_format: args.log_format,
         })
     }
 }
@@ -159,6 +163,11 @@ impl Settings {
         };
         self.vxlan_datapath.or(configured).unwrap_or_default()
     }
+}
+
+/// Where to listen; port 0 for nowhere.
+fn address(ip: IpAddr, port: u16) -> Option<SocketAddr> {
+    (port != 0).then(|| SocketAddr::new(ip, port))
 }
 
 fn datapath(typed: VxlanDatapath) -> Datapath {
@@ -309,135 +318,4 @@ fn wrong<T>(why: impl Into<String>) -> Result<T, Wrong> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    fn settings(flags: &[&str]) -> Result<Settings, Wrong> {
-        let words = ["flanneld", "--store=file:/s"].iter().chain(flags);
-        Settings::try_from(Args::try_parse_from(words).unwrap())
-    }
-
-    #[test]
-    fn leases_are_kept_in_etcd_unless_told_otherwise() {
-        let plain = Settings::try_from(Args::try_parse_from(["flanneld"]).unwrap()).unwrap();
-        let Store::Etcd(etcd) = plain.store else {
-            panic!("not etcd")
-        };
-        assert_eq!(
-            etcd.endpoints,
-            ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]
-        );
-        assert_eq!(etcd.prefix, "/coreos.com/network");
-        assert!(settings(&["--store=redis:x"]).is_err() && settings(&["--store=file:"]).is_err());
-        let remarks = settings(&["--store=etcd", "--net-config-path=/c"])
-            .unwrap()
-            .remarks;
-        assert!(
-            remarks[0].starts_with("--net-config-path has no effect"),
-            "{remarks:?}"
-        );
-    }
-
-    #[test]
-    fn what_etcd_is_told_must_be_complete() {
-        let etcd = |flag: &str| settings(&["--store=etcd", flag]);
-        assert!(etcd("--etcd-certfile=/c").is_err() && etcd("--etcd-keyfile=/k").is_err());
-        assert!(etcd("--etcd-password=p").is_err());
-        assert!(etcd("--etcd-cafile=/ca").is_ok());
-    }
-
-    #[test]
-    fn the_password_is_in_no_log_line() {
-        let settings = settings(&[
-            "--store=etcd",
-            "--etcd-username=u",
-            "--etcd-password=secret",
-        ])
-        .unwrap();
-        assert!(!format!("{settings:?}").contains("secret"));
-    }
-
-    #[test]
-    fn the_last_of_a_repeated_flag_counts_but_interfaces_add_up() {
-        let settings = settings(&["--spin=5", "--spin=7", "--iface=eth0", "--iface=eth1"]).unwrap();
-        assert_eq!(settings.engine.spin, Duration::from_micros(7));
-        assert_eq!(settings.interface.interfaces, ["eth0", "eth1"]);
-    }
-
-    #[test]
-    fn offloads_are_chosen_or_left_out() {
-        let on = |flags: &[&str]| {
-            let offloads = settings(flags).unwrap().engine.offloads;
-            [
-                offloads.tso,
-                offloads.uso,
-                offloads.gso,
-                offloads.gro,
-                offloads.merge,
-            ]
-            .map(u8::from)
-        };
-        assert_eq!(on(&[]), [1, 1, 1, 1, 1]);
-        assert_eq!(on(&["--offload=tso,gro"]), [1, 0, 0, 1, 0]);
-        assert_eq!(on(&["--no-offload=merge"]), [1, 1, 1, 1, 0]);
-        assert_eq!(on(&["--no-offload=all"]), [0, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn state_file_and_socket_are_beside_the_subnet_file_unless_told_otherwise() {
-        let state = |flags: &[&str]| settings(flags).unwrap().state_file;
-        let socket = |flags: &[&str]| settings(flags).unwrap().control_socket;
-        let beside = state(&["--subnet-file=/run/x/subnet.env"]);
-        assert_eq!(beside, Some("/run/x/subnet.env.state".into()));
-        assert_eq!(state(&["--state-file=/s"]), Some("/s".into()));
-        assert_eq!(state(&["--state-file=none"]), None);
-        let beside = socket(&["--subnet-file=/run/x/subnet.env"]);
-        assert_eq!(beside, Some("/run/x/subnet.env.sock".into()));
-        assert_eq!(socket(&["--control-socket=none"]), None);
-    }
-
-    #[test]
-    fn numbers_out_of_range_are_refused() {
-        for flag in [
-            "--subnet-lease-renew-margin=0",
-            "--subnet-lease-renew-margin=1440",
-            "--lease-time=1",
-            "--iptables-resync=0",
-            "--workers=0",
-            "--spin=2000000",
-            "--iface-regex=[",
-        ] {
-            assert!(settings(&[flag]).is_err(), "{flag}");
-        }
-    }
-
-    #[test]
-    fn switches_take_the_words_go_knows() {
-        for (word, meaning) in [
-            ("1", true),
-            ("t", true),
-            ("TRUE", true),
-            ("True", true),
-            ("0", false),
-            ("f", false),
-            ("F", false),
-            ("False", false),
-        ] {
-            assert_eq!(
-                settings(&[&format!("--pin={word}")]).unwrap().engine.pin,
-                Some(meaning),
-                "{word}"
-            );
-        }
-        assert_eq!(settings(&["--pin"]).unwrap().engine.pin, Some(true));
-        assert!(Args::try_parse_from(["flanneld", "--pin=yes"]).is_err());
-    }
-
-    #[test]
-    fn an_unknown_flag_is_answered_with_the_nearest_name() {
-        let error = Args::try_parse_from(["flanneld", "--ifac=eth0"]).unwrap_err();
-        assert!(error.to_string().contains("--iface"), "{error}");
-        assert_eq!(error.exit_code(), 2);
-    }
-}
+mod tests;

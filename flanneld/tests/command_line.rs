@@ -96,6 +96,8 @@ fn flanneld(words: &[&str], env: &[(&str, &str)]) -> (i32, String) {
     let output = command
         .args(words)
         .env_clear()
+        // These daemons end before they do anything, and leave nothing where others may be.
+        .env("FLANNELD_CONTROL_SOCKET", "none")
         .envs(env.iter().copied())
         .output()
         .unwrap();

@@ -27,7 +27,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("control", &["benches"]),
     ("console", &[]),
     ("flanneld", &["engine", "control", "console", "benches"]),
-    ("flannelctl", &["console", "benches"]),
+    ("flannelctl", &["console", "control", "benches"]),
     ("cni", &["benches"]),
     ("benches", &["engine"]),
 ];

@@ -39,6 +39,29 @@ pub(super) fn page(drops: &Drops) -> String {
     }
     match table.is_empty() {
         true => format!("no packet was dropped in {}\n", time(drops.uptime_seconds)),
-        false => table.render(),
+        false => table.render() + &examples(drops),
+    }
+}
+
+/// A packet of each reason.
+fn examples(drops: &Drops) -> String {
+    let mut table = Table::new(&["EXAMPLE OF", "FROM", "LENGTH", "PACKET"]);
+    for drop in &drops.reasons {
+        let Some(example) = &drop.example else {
+            continue;
+        };
+        let summary = example.summary.as_ref().unwrap_or(&example.bytes);
+        table.row(vec![
+            drop.reason.clone(),
+            example
+                .from
+                .map_or_else(|| "this host".to_owned(), |from| from.to_string()),
+            example.length.to_string(),
+            summary.clone(),
+        ]);
+    }
+    match table.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", table.render()),
     }
 }

@@ -1,22 +1,40 @@
 //! Tables of peers, routes and counters.
 
 use super::table::Table;
-use super::words::{list, or_dash};
-use console::answers::{Peers, Routes, Stats};
+use super::words::{list, or_dash, time};
+use console::answers::{Peers, Routes, Stats, Traffic};
 
 /// The nodes packets go to.
 pub(super) fn peers(peers: &Peers) -> String {
-    let mut table = Table::new(&["NODE", "SUBNETS", "FORM", "MTU", "MAC"]);
+    let mut table = Table::new(&[
+        "NODE", "SUBNETS", "FORM", "MTU", "SENT", "BYTES", "RECEIVED", "BYTES", "UNSENT", "SEEN",
+    ]);
     for peer in &peers.peers {
+        let counted = |which: fn(&Traffic) -> u64| or_dash(peer.traffic.as_ref().map(which));
         table.row(vec![
             peer.address.to_string(),
             list(&peer.subnets),
             peer.form.clone(),
             or_dash(peer.mtu),
-            or_dash(peer.mac.as_ref()),
+            counted(|traffic| traffic.sent_packets),
+            counted(|traffic| traffic.sent_bytes),
+            counted(|traffic| traffic.received_packets),
+            counted(|traffic| traffic.received_bytes),
+            counted(|traffic| traffic.unsent_packets),
+            seen(peer.traffic.as_ref()),
         ]);
     }
     table.render()
+}
+
+fn seen(traffic: Option<&Traffic>) -> String {
+    let Some(traffic) = traffic else {
+        return "-".to_owned();
+    };
+    match traffic.seen_seconds_ago {
+        Some(seconds) => format!("{} ago", time(seconds)),
+        None => "never".to_owned(),
+    }
 }
 
 /// The subnets packets go to.

@@ -87,12 +87,13 @@ fn shown<D: Serialize>(
     exit(document)
 }
 
-/// Plain structures always have a text.
-fn json(document: &impl Serialize) -> String {
+/// A document for programs; plain structures always have a text.
+pub(crate) fn json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default()
 }
 
-fn failed(why: &Unanswered, asking: &Asking) -> Exit {
+/// Says why there is no answer.
+pub(crate) fn failed(why: &Unanswered, asking: &Asking) -> Exit {
     let (exit, word) = match why {
         Unanswered::Absent(_) => (Exit::Absent, "absent"),
         Unanswered::Silent(_) => (Exit::Silent, "silent"),

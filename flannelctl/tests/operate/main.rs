@@ -6,6 +6,7 @@
     reason = "the helpers of tests may fail them as the tests themselves may"
 )]
 
+mod cures;
 mod questions;
 mod scene;
 mod trouble;

@@ -79,6 +79,12 @@ fn peers_and_routes_tell_where_packets_go() {
     assert_eq!(peer["form"], "vxlan");
     assert_eq!(peer["mtu"], path.mtu());
     assert_eq!(peer["mac"].as_str().unwrap().len(), 17);
+    let traffic = &peer["traffic"];
+    for name in ["sent_packets", "received_packets"] {
+        assert!(traffic[name].as_u64().unwrap() >= 20, "{traffic}");
+    }
+    assert_eq!(traffic["unsent_packets"], 0);
+    assert!(traffic["seen_seconds_ago"].is_u64(), "{traffic}");
     let routes = well(ask(&socket, "routes --json"));
     assert_eq!(
         routes["routes"],
@@ -112,6 +118,9 @@ fn drops_tell_reasons_and_rates() {
     let found = found.unwrap();
     assert_eq!(found["packets"], 3);
     assert_eq!(found["per_second"], 0.0);
+    let summary = format!("{} > 10.5.255.1 icmp", path.subnet(Side::A).container());
+    assert_eq!(found["example"]["summary"], summary);
+    assert_eq!(found["example"]["length"], 84);
     let page = ask(&socket, "drops --interval 0.1").out;
     assert!(page.contains("out_no_route") && page.contains("nobody owns the destination"));
 }

@@ -1,9 +1,10 @@
 //! The answers, filled in from what is on the board and what the engine has counted.
 
 use super::board::{LeaseNote, Note, Notes};
-use super::{Sources, Way};
+use super::{Sources, Way, header};
 use console::answers::{
-    Count, Drop, Drops, Engine, Lease, Peer, Peers, Route, Routes, SCHEMA, Stats, Status, Store,
+    Count, Drop, Drops, Engine, Example, Lease, Peer, Peers, Route, Routes, SCHEMA, Stats, Status,
+    Store, Traffic,
 };
 use control::clock::since_boot;
 use control::health::LIFE;
@@ -52,7 +53,8 @@ impl Sources {
 
     pub(super) fn peers(&self) -> Result<Peers, String> {
         let daemon = self.board.read().daemon;
-        let table = self.account.engine().map(|engine| engine.table());
+        let engine = self.account.engine();
+        let table = engine.as_ref().map(|engine| engine.table());
         let mtu = |(peer, plain): &Way| {
             let hop = table
                 .as_ref()
@@ -64,10 +66,14 @@ impl Sources {
             });
             narrow.filter(|_| !plain).or(usual)
         };
+        let traffic = |address| {
+            let counted = table.as_ref()?.traffic(address)?;
+            Some(told(&counted, engine.as_ref()?.age()))
+        };
         let mut peers: BTreeMap<IpAddr, Peer> = BTreeMap::new();
         for way in self.ways()? {
             let known = peers.entry(way.0.endpoint);
-            let peer = known.or_insert_with(|| peer(&way, mtu(&way)));
+            let peer = known.or_insert_with(|| peer(&way, mtu(&way), traffic(way.0.endpoint)));
             peer.subnets.push(way.0.subnet);
         }
         Ok(Peers {
@@ -127,11 +133,16 @@ impl Sources {
 
     pub(super) fn drops(&self) -> Drops {
         let total = self.account.counted();
+        let engine = self.account.engine();
         let reason = |&reason: &DropReason| Drop {
             reason: reason.name().to_owned(),
             about: reason.about().to_owned(),
             packets: total.dropped(reason),
             per_second: None,
+            example: engine
+                .as_ref()
+                .and_then(|engine| engine.example(reason))
+                .map(|packet| example(&packet)),
         };
         Drops {
             schema: SCHEMA,
@@ -221,7 +232,31 @@ fn lease(note: &LeaseNote, now: Duration) -> Lease {
     }
 }
 
-fn peer(way: &Way, mtu: Option<u32>) -> Peer {
+fn told(counted: &engine::Traffic, now: Duration) -> Traffic {
+    Traffic {
+        sent_packets: counted.sent_packets,
+        sent_bytes: counted.sent_bytes,
+        unsent_packets: counted.unsent_packets,
+        received_packets: counted.received_packets,
+        received_bytes: counted.received_bytes,
+        seen_seconds_ago: counted.seen.map(|seen| ago(seen, now)),
+    }
+}
+
+fn example(packet: &engine::Example) -> Example {
+    Example {
+        from: packet.source,
+        summary: header::told(&packet.bytes),
+        length: packet.length,
+        bytes: packet
+            .bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+    }
+}
+
+fn peer(way: &Way, mtu: Option<u32>, traffic: Option<Traffic>) -> Peer {
     Peer {
         address: way.0.endpoint,
         subnets: Vec::new(),
@@ -231,6 +266,7 @@ fn peer(way: &Way, mtu: Option<u32>) -> Peer {
             PeerForm::Udp | PeerForm::Plain => None,
         },
         mtu,
+        traffic,
     }
 }
 

@@ -6,17 +6,23 @@
 
 mod board;
 mod documents;
+mod header;
+mod metrics;
 mod note;
 
 pub(crate) use board::Board;
 
 use crate::account::Account;
-use crate::daemon::Happening;
-use crate::settings::{Settings, Store};
+use crate::daemon::{Desk, Happening};
+use crate::settings::Store;
+use anyhow::{Context, Result};
 use console::protocol::Question;
 use console::server::{Socket, serve};
 use control::clock::since_boot;
+use control::http::{self, Page};
 use control::sink::Peer;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use tracing::warn;
@@ -38,21 +44,25 @@ pub(crate) struct Sources {
     store: (&'static str, Vec<String>),
 }
 
-/// Begins to answer, if the settings want that and a socket can be had; nothing else depends on it.
-pub(crate) fn listen(
-    settings: &Settings,
-    board: &Board,
-    account: &Account,
-    happenings: &Sender<Happening>,
-) -> Option<Socket> {
-    let path = settings.control_socket.as_ref()?;
-    let sources = Sources {
+/// Begins to answer where the settings want that. No socket is no reason not to run, an address in use is.
+pub(crate) fn listen(desk: &Desk<'_>) -> Result<Option<Socket>> {
+    let sources = Arc::new(Sources {
         started: since_boot(),
-        board: board.clone(),
-        account: account.clone(),
-        happenings: happenings.clone(),
-        store: places(&settings.store),
-    };
+        board: desk.board.clone(),
+        account: desk.account.clone(),
+        happenings: desk.happenings.clone(),
+        store: places(&desk.settings.store),
+    });
+    if let Some(address) = desk.settings.metrics {
+        let sources = Arc::clone(&sources);
+        http::serve(address, "metrics", move |path| sources.page(path))
+            .with_context(|| format!("cannot answer on {address}, as --metrics-port says"))?;
+    }
+    let path = desk.settings.control_socket.as_ref();
+    Ok(path.and_then(|path| open_socket(path, sources)))
+}
+
+fn open_socket(path: &Path, sources: Arc<Sources>) -> Option<Socket> {
     match serve(path, move |question| sources.answer(question)) {
         Ok(socket) => Some(socket),
         Err(error) => {
@@ -97,6 +107,21 @@ impl Sources {
             Question::Drops => serde_json::to_string(&self.drops()),
         };
         json.map_err(|error| error.to_string())
+    }
+
+    /// What is told over HTTP: the same, and nothing that only root may know.
+    fn page(&self, path: &str) -> Page {
+        match path {
+            "/metrics" => match self.metrics() {
+                Ok(text) => Page {
+                    status: "200 OK",
+                    kind: metrics::KIND,
+                    text,
+                },
+                Err(error) => Page::plain("500 Internal Server Error", &error.to_string()),
+            },
+            _ => Page::none(),
+        }
     }
 
     /// The peers as the control loop knows them.

@@ -1,0 +1,151 @@
+//! Answers requests over HTTP with whole pages: for probes, for metrics, for a page to look at.
+//!
+//! A handful of fixed paths needs no web server. Connections are served one after another and briefly, so that nobody
+//! can make the daemon keep many.
+
+use crate::clock::since_boot;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+/// Longest wait for somebody who connects and says nothing.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Browsers say much about themselves; only the first line is of interest.
+const REQUEST_MAX: usize = 8192;
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Code and words, as in `200 OK`.
+    pub status: &'static str,
+    /// What the text is.
+    pub kind: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+impl Page {
+    /// A page of plain words.
+    pub fn plain(status: &'static str, text: &str) -> Self {
+        Self {
+            status,
+            kind: "text/plain; charset=utf-8",
+            text: text.to_owned(),
+        }
+    }
+
+    /// There is no such page.
+    pub fn none() -> Self {
+        Self::plain("404 Not Found", "404 page not found\n")
+    }
+}
+
+/// Answers on an address from now on, on a thread of its own, with the page for each path; tells the address in use.
+pub fn serve(
+    address: SocketAddr,
+    thread: &str,
+    page: impl Fn(&str) -> Page + Send + 'static,
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address)?;
+    let bound = listener.local_addr()?;
+    let serve = move || {
+        for stream in listener.incoming().flatten() {
+            // Somebody who hangs up early is the only one to miss the answer.
+            let _ = answer(stream, &page);
+        }
+    };
+    thread::Builder::new()
+        .name(thread.to_owned())
+        .spawn(serve)?;
+    Ok(bound)
+}
+
+fn answer(mut stream: TcpStream, page: &impl Fn(&str) -> Page) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let request = head(&mut stream)?;
+    let Page { status, kind, text } = page(path(&request));
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        text.len()
+    );
+    stream.write_all((head + &text).as_bytes())
+}
+
+/// A request up to the empty line, which may come in pieces: had one of them not been read when the connection is
+/// closed, the kernel would take the answer back. Of what has no such line, as much as came in time.
+fn head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let (mut request, mut piece) = (Vec::new(), [0; REQUEST_MAX]);
+    let deadline = since_boot() + PATIENCE;
+    let ends = |request: &[u8]| request.windows(4).any(|end| end == b"\r\n\r\n");
+    while request.len() < REQUEST_MAX && !ends(&request) && since_boot() < deadline {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => request.extend_from_slice(&piece[..length]),
+            Err(error) if request.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(request)
+}
+
+/// The path asked for, by whatever method, without what follows a question mark.
+fn path(request: &[u8]) -> &str {
+    let line = request
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .next()
+        .unwrap_or_default();
+    let target = std::str::from_utf8(line)
+        .unwrap_or_default()
+        .split(' ')
+        .nth(1);
+    target
+        .unwrap_or_default()
+        .split('?')
+        .next()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every page says how it was called.
+    fn serve_echo() -> SocketAddr {
+        let address = "127.0.0.1:0".parse().unwrap();
+        serve(address, "http", |path| Page::plain("200 OK", path)).unwrap()
+    }
+
+    fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        format!("{} {text}", head.lines().next().unwrap())
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_answered() {
+        let address = serve_echo();
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_nodelay(true).unwrap();
+            for piece in ["GET /heal", "thz HTTP/1.1\r\n", "Host: node1\r\n\r\n"] {
+                stream.write_all(piece.as_bytes()).unwrap();
+            }
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("/healthz"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn nonsense_and_silence_do_not_stop_the_next_answer() {
+        let address = serve_echo();
+        let _silent = TcpStream::connect(address).unwrap();
+        assert!(ask(address, "\u{0}\u{1}\n").contains("200"));
+        assert!(ask(address, "GET /healthz HTTP/1.1\r\n\r\n").contains("200"));
+    }
+}
