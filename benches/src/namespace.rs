@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -24,6 +25,12 @@ impl Namespace {
         let namespace = Self { handle };
         namespace.ip("link set lo up")?;
         Ok(namespace)
+    }
+
+    /// The namespace behind a file that holds one, as container runtimes make them.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let opened = File::open(path).map_err(|error| explain(&path.display().to_string(), &error));
+        opened.map(|handle| Self { handle })
     }
 
     /// The same namespace once more; it lives until both values are gone.

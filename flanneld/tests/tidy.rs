@@ -161,6 +161,7 @@ fn documents_lead_to_files_that_exist() {
     let documents = [
         "docs/compatibility.md",
         "docs/reliability.md",
+        "docs/containers.md",
         "README.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",

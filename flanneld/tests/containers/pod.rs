@@ -1,0 +1,166 @@
+//! The daemon itself in a container, as a pod would have it: the machine's network, two privileges, a read-only root.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::docker::start_dockerd;
+use crate::exchange::everything;
+use crate::machine::{Machine, wait_for};
+use crate::runtime::{DOCKER, PODMAN};
+use crate::site::Site;
+
+/// What a pod is given.
+const GRANTED: [&str; 9] = [
+    "--network=host",
+    "--read-only",
+    "--cap-drop=ALL",
+    "--cap-add=NET_ADMIN",
+    "--cap-add=NET_RAW",
+    "--device=/dev/net/tun",
+    "--volume=/run/flannel:/run/flannel",
+    "--volume=/run/xtables.lock:/run/xtables.lock",
+    "--env-file=/etc/default/flanneld",
+];
+/// The programs it calls are the machine's own.
+const SYSTEM: [&str; 2] = [
+    "--volume=/usr:/usr:ro",
+    "--volume=/etc/alternatives:/etc/alternatives:ro",
+];
+const IMAGE: &str = "system:lab";
+const CNI: [&str; 1] = ["--network=cbr0"];
+
+/// What runtimes of today forbid by default.
+const WITHOUT_IO_URING: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_ERRNO",
+    "names": ["io_uring_setup", "io_uring_enter", "io_uring_register"]}]}"#;
+
+/// An image with nothing in it but the way to the machine's system.
+fn system_image(directory: &Path) -> PathBuf {
+    let (tree, image) = (directory.join("system"), directory.join("system.tar"));
+    for name in [
+        "dev",
+        "etc/alternatives",
+        "proc",
+        "run/flannel",
+        "sys",
+        "tmp",
+        "usr",
+    ] {
+        fs::create_dir_all(tree.join(name)).unwrap();
+    }
+    for name in ["bin", "lib", "lib64", "sbin"] {
+        symlink(Path::new("usr").join(name), tree.join(name)).unwrap();
+    }
+    fs::write(tree.join("run/xtables.lock"), "").unwrap();
+    let mut pack = Command::new("tar");
+    pack.arg("-C").arg(&tree).arg("-cf").arg(&image).arg(".");
+    assert!(pack.status().unwrap().success());
+    image
+}
+
+/// A machine whose docker knows that image, and whose podman the other one.
+fn prepare(machine: &mut Machine, system: &Path, busybox: &Path) {
+    machine.write("/run/xtables.lock", "");
+    machine.write("/etc/flannel/seccomp.json", WITHOUT_IO_URING);
+    // The daemon's container is on the machine's network; those on flannel's are podman's.
+    machine.write(
+        "/run/flannel/docker",
+        "DOCKER_NETWORK_OPTIONS=--bridge=none\n",
+    );
+    start_dockerd(machine);
+    machine.feed(&["/usr/bin/docker", "import", "-", IMAGE], system);
+    PODMAN.import(machine, busybox);
+}
+
+/// Runs the daemon in a container with more flags, and waits until it is ready.
+fn run(machine: &Machine, more: &[&str], words: &[&str]) {
+    let binary = format!("--volume={}:/flanneld:ro", env!("CARGO_BIN_EXE_flanneld"));
+    let group = format!("--cgroup-parent=/{}", machine.cgroup);
+    let start = [
+        "/usr/bin/docker",
+        "run",
+        "--detach",
+        "--name=flanneld",
+        &binary,
+        &group,
+    ];
+    machine.run(
+        &[
+            &start,
+            &GRANTED[..],
+            &SYSTEM,
+            more,
+            &[IMAGE, "/flanneld"],
+            words,
+        ]
+        .concat(),
+    );
+    wait_for("the daemon's subnet", || {
+        assert_eq!(state(machine), "running", "{}", log(machine));
+        log(machine).contains("] wrote ")
+    });
+}
+
+fn state(machine: &Machine) -> String {
+    machine.run(&[
+        "/usr/bin/docker",
+        "inspect",
+        "--format",
+        "{{.State.Status}}",
+        "flanneld",
+    ])
+}
+
+/// What the daemon has logged, to stdout or stderr.
+fn log(machine: &Machine) -> String {
+    machine.run(&["sh", "-c", "/usr/bin/docker logs flanneld 2>&1"])
+}
+
+fn site() -> Site {
+    let mut site = Site::new(r#"{"Type":"vxlan"}"#);
+    let (system, busybox) = (system_image(&site.directory()), site.image.clone());
+    for machine in &mut site.machines {
+        prepare(machine, &system, &busybox);
+    }
+    site
+}
+
+#[test]
+fn a_daemon_in_a_container_with_two_privileges_connects_containers() {
+    let site = site();
+    for machine in &site.machines {
+        run(machine, &[], &[]);
+    }
+    let one = PODMAN.run(&site.machines[0], "one", &CNI);
+    let two = PODMAN.run(&site.machines[1], "two", &CNI);
+    everything(&one, &two);
+}
+
+#[test]
+fn a_daemon_in_a_container_without_io_uring_says_so_and_the_cure_works() {
+    let site = site();
+    let blocked = ["--security-opt=seccomp=/etc/flannel/seccomp.json"];
+    for machine in &site.machines {
+        run(machine, &blocked, &[]);
+        let said = log(machine);
+        for words in [
+            "; plain system calls (",
+            ", no io_uring, multishot reads: Operation not permitted",
+        ] {
+            assert!(said.contains(words), "no `{words}` in {said}");
+        }
+    }
+    let one = PODMAN.run(&site.machines[0], "one", &CNI);
+    let two = PODMAN.run(&site.machines[1], "two", &CNI);
+    wait_for("an answer without io_uring", || one.reaches(two.address));
+    DOCKER.remove(&site.machines[0], "flanneld");
+    run(
+        &site.machines[0],
+        &["--security-opt=seccomp=unconfined"],
+        &["--io=uring"],
+    );
+    let said = log(&site.machines[0]);
+    assert!(said.contains("; io_uring, "), "{said}");
+    wait_for("an answer with io_uring", || one.reaches(two.address));
+}
