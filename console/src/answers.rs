@@ -80,6 +80,8 @@ pub struct Network {
     pub direct_routing: bool,
     /// Largest packet containers may send through it.
     pub mtu: u32,
+    /// UDP port of the tunnel, where there is one.
+    pub port: Option<u16>,
 }
 
 /// This node's lease.

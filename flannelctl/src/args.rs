@@ -7,7 +7,7 @@ use std::time::Duration;
 use benches::between::PORT;
 use benches::measure::Measurement;
 use benches::{PathSpec, Profile};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const BENCH: &str = "Measures what flanneld carries, beside kernel VXLAN, plain routing and others.
 
@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// Look for what usually keeps packets from getting through, and name the cure
     Doctor(Doctor),
 
+    /// Write packets to a file for Wireshark: inside the tunnel, around it, and examples of dropped ones
+    Capture(Capture),
+
     /// Send packets to another node through the daemon, and name the hop that fails
     Ping(Ping),
 
@@ -83,7 +86,7 @@ pub(crate) enum Command {
 }
 
 /// Which daemon is asked, and for whom.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Asking {
     /// Socket of the daemon; it has one beside its subnet file
     #[arg(
@@ -142,6 +145,54 @@ pub(crate) struct Doctor {
     /// How many nodes to try the way to
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) peers: usize,
+}
+
+/// The flags of `capture`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Capture {
+    /// Where to write them, in pcapng form; - for the standard output
+    #[arg(value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+
+    /// Which packets
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "inner,outer,dropped"
+    )]
+    pub(crate) what: Vec<What>,
+
+    /// Only packets of this host; dropped ones are shown whoever they are of
+    #[arg(long, value_name = "IP")]
+    pub(crate) host: Option<IpAddr>,
+
+    /// End after so long
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = interval)]
+    pub(crate) seconds: Duration,
+
+    /// End after so many packets
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) packets: usize,
+
+    /// Keep so much of each
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub(crate) snap: usize,
+}
+
+/// Which packets to capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// On the daemon's device, before they are wrapped and after they are unwrapped
+    Inner,
+    /// The datagrams that carry them
+    Outer,
+    /// Of each reason to drop, one in 64, with the reason as comment
+    Dropped,
 }
 
 /// The flags of `ping`.

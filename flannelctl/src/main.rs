@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod bench;
+mod capture;
 mod config;
 mod doctor;
 mod echo;
@@ -30,6 +31,7 @@ fn run(command: &Command) -> Exit {
         Command::Drops(rates) => ask::drops(rates),
         Command::Config(Config::Check(arguments)) => config::check(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Capture(arguments) => capture::run(arguments),
         Command::Ping(arguments) => ping::run(arguments),
         Command::Bench(arguments) => bench::run(arguments).map_or_else(
             |error| {

@@ -131,6 +131,55 @@ fn a_spoofing_neighbour_is_found_with_drops() {
     );
 }
 
+/// How many packets a capture has of each interface, and the comments.
+fn captured(file: &[u8]) -> (Vec<usize>, String) {
+    let word = |at: usize| u32::from_ne_bytes(*file[at..].first_chunk().unwrap());
+    let (mut at, mut counts) = (0, Vec::new());
+    while at < file.len() {
+        match word(at) {
+            1 => counts.push(0),
+            6 => counts[word(at + 8) as usize] += 1,
+            _ => {}
+        }
+        at += word(at + 4) as usize;
+    }
+    (counts, String::from_utf8_lossy(file).into_owned())
+}
+
+/// Captures on node A while packets pass that are wanted and others that are not.
+fn capture(path: &Path, socket: &std::path::Path, words: &str) -> (Vec<usize>, String) {
+    let file = path.lab().scratch().join("capture.pcapng");
+    let program = tool(socket, &format!("capture {} {words}", file.display()));
+    let node = path.lab().node(Side::A);
+    let name = program.get_program().to_string_lossy();
+    let mut command = node.command(&name).unwrap();
+    let mut child = command.args(program.get_args()).spawn().unwrap();
+    let (container, far) = (path.container(Side::A).0, path.container(Side::B).1);
+    while child.try_wait().unwrap().is_none() {
+        // Whether answers come in time is not what is tested here.
+        let _ = container.run(&format!("ping -c 1 -W 1 {far}"));
+        let _ = container.run("ping -c 1 -W 0.1 10.5.255.9");
+        let _ = node.run("ping -c 1 -W 1 192.168.77.2");
+    }
+    assert!(child.wait().unwrap().success());
+    captured(&std::fs::read(&file).unwrap())
+}
+
+#[test]
+fn a_capture_has_packets_inside_and_around_the_tunnel_and_why_some_were_dropped() {
+    let (path, socket) = up("vxlan");
+    let (counts, text) = capture(&path, &socket, "--seconds 4 --host 192.168.77.2");
+    assert_eq!(counts[0], 0, "no inner packet has the node's own address");
+    assert!(counts[1] >= 2, "datagrams each way: {counts:?}");
+    assert!(counts[2] >= 1, "{counts:?}");
+    assert!(text.contains("dropped: out_no_route, from this host"));
+    let inner = format!(
+        "--what inner --packets 4 --host {}",
+        path.container(Side::B).1
+    );
+    assert_eq!(capture(&path, &socket, &inner).0, [4]);
+}
+
 #[test]
 fn metrics_are_answered_on_the_loopback_address_only() {
     let (path, _socket) = up("udp+metrics-port=9472");

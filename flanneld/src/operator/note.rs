@@ -49,6 +49,11 @@ impl Daemon<'_> {
             carried_by: carried_by.to_owned(),
             direct_routing: network.backend.direct_routing(),
             mtu: self.plan.mtu,
+            port: match &network.backend {
+                Backend::Udp(options) => Some(options.port),
+                Backend::Vxlan(options) => Some(options.port),
+                Backend::HostGw | Backend::Alloc => None,
+            },
         }
     }
 

@@ -21,6 +21,7 @@ fn scrape() -> Scrape {
             carried_by: "engine".to_owned(),
             direct_routing: false,
             mtu: 1472,
+            port: Some(8285),
         }),
         lease: Some(Lease {
             schema: SCHEMA,
