@@ -2,18 +2,23 @@
 set -eu
 root=$1
 
-# Runtimes change their root, which must be a mount for that. In a chroot it is none.
+# Runtimes change their root, which must be a mount for that, and in a chroot is none: what is the root here becomes one.
+# Entering the mounts once more leads out of a chroot, to where all of them can be kept from others.
+exec 3</
+exec nsenter --mount=/proc/self/ns/mnt sh -eu -c '
+here=$(readlink /proc/self/fd/3)
 mount --make-rprivate /
-mkdir -p "$root/root"
-mount --rbind / "$root/root"
-cd "$root/root"
+mkdir -p "$here$1/root"
+mount --rbind "$here" "$here$1/root"
+cd "$here$1/root"
 mount --move . /
-exec chroot . sh -eu -c '
+exec chroot . sh -eu -c "$2" sh "$1"
+' sh "$root" '
 root=$1
 mount -t proc proc /proc
 mkdir -p "$root/run" "$root/docker" "$root/containers"
 mount --bind "$root/run" /run
-for place in etc usr var/lib; do
+for place in etc opt usr var/lib; do
     mkdir -p "$root/changed/$place" "$root/work/$place"
     mount -t overlay overlay -o "lowerdir=/$place,upperdir=$root/changed/$place,workdir=$root/work/$place" "/$place"
 done
@@ -29,5 +34,5 @@ if [ ! -e /sys/fs/cgroup/memory ] && [ ! -e /sys/fs/cgroup/cgroup.controllers ];
     done
 fi
 touch /run/booted
-exec tini -s -- sleep infinity
-' sh "$root"
+exec tini -s -- sleep infinity 3<&-
+'

@@ -3,7 +3,8 @@
 //! All of its processes are below one, which dies with the test; mounts and namespaces go with the last of them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -14,7 +15,7 @@ use benches::Namespace;
 use benches::daemon::Daemon;
 
 const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/containers/boot.sh");
-const CGROUPS: &str = "/sys/fs/cgroup";
+const GROUPS: &str = "/sys/fs/cgroup";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One host of containers.
@@ -22,6 +23,8 @@ pub(crate) struct Machine {
     pub(crate) host: Namespace,
     /// The parent of all its containers' groups, unlike any other machine's.
     pub(crate) cgroup: String,
+    /// Every hierarchy of groups, also after the machine's mounts are gone.
+    hierarchies: Vec<File>,
     root: PathBuf,
     services: BTreeMap<&'static str, Daemon>,
     first: u32,
@@ -34,7 +37,8 @@ impl Machine {
         fs::create_dir_all(&root).unwrap();
         let mut command = host.command("unshare").unwrap();
         command
-            .args(["--mount", "--pid", "--fork", "--kill-child", "sh", BOOT])
+            .args(["--mount", "--propagation=unchanged"])
+            .args(["--pid", "--fork", "--kill-child", "sh", BOOT])
             .arg(&root);
         let mut holder = Daemon::start(&mut command, &root.join("boot.log")).unwrap();
         wait_for("the machine to boot", || {
@@ -43,9 +47,11 @@ impl Machine {
         });
         let lab = root.parent().and_then(Path::file_name).unwrap();
         let name = root.file_name().unwrap();
+        let first = child_of(holder.id()).expect("the first process");
         Self {
             cgroup: format!("{}-{}", lab.display(), name.display()),
-            first: child_of(holder.id()).expect("the first process"),
+            hierarchies: hierarchies(&PathBuf::from(format!("/proc/{first}/root{GROUPS}"))),
+            first,
             services: BTreeMap::new(),
             host,
             root,
@@ -79,9 +85,7 @@ impl Machine {
     /// Runs a command with a file on its stdin.
     pub(crate) fn feed(&self, words: &[&str], input: &Path) -> String {
         let mut command = self.command(words[0]);
-        command
-            .args(&words[1..])
-            .stdin(fs::File::open(input).unwrap());
+        command.args(&words[1..]).stdin(File::open(input).unwrap());
         said(&command.output().unwrap()).unwrap()
     }
 
@@ -148,7 +152,11 @@ impl Drop for Machine {
         while !gone() && Instant::now() < deadline {
             sleep(Duration::from_millis(5));
         }
-        remove_groups(&self.cgroup);
+        // Killed runtimes leave the empty groups of their containers behind.
+        for hierarchy in &self.hierarchies {
+            let path = format!("/proc/self/fd/{}/{}", hierarchy.as_raw_fd(), self.cgroup);
+            remove_group(Path::new(&path));
+        }
     }
 }
 
@@ -175,13 +183,12 @@ fn child_of(process: u32) -> Option<u32> {
     children.ok()?.trim().parse().ok()
 }
 
-/// Killed runtimes leave the empty groups of their containers behind, in every hierarchy.
-fn remove_groups(name: &str) {
-    let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
-    let hierarchies = hierarchies.map(|entry| entry.path());
-    for hierarchy in hierarchies.chain([PathBuf::from(CGROUPS)]) {
-        remove_group(&hierarchy.join(name));
-    }
+/// One hierarchy for all of a group's limits, or one for each kind of them.
+fn hierarchies(groups: &Path) -> Vec<File> {
+    let kinds = fs::read_dir(groups).into_iter().flatten().flatten();
+    let places = kinds.map(|kind| kind.path()).filter(|path| path.is_dir());
+    let open = |place: PathBuf| File::open(place).unwrap();
+    places.chain([groups.to_owned()]).map(open).collect()
 }
 
 fn remove_group(group: &Path) {
