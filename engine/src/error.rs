@@ -30,9 +30,7 @@ pub enum StartError {
     #[error("no form and no address to listen on: the engine would have nothing to do")]
     NoForm,
     /// A thread could not be started.
-    #[error(
-        "cannot start worker threads: {0}; raise the limit on processes (RLIMIT_NPROC, pids.max)"
-    )]
+    #[error("cannot start worker threads: {}{}", .0, thread_cure(.0))]
     Thread(io::Error),
     /// Packet memory could not be mapped.
     #[error(
@@ -60,6 +58,14 @@ fn tun_cure(error: &io::Error) -> &'static str {
         Some(libc::EINVAL) => {
             "; a device of that name exists with other properties: delete it (ip link del)"
         }
+        _ => "",
+    }
+}
+
+fn thread_cure(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => "; raise the limit on processes (RLIMIT_NPROC, pids.max)",
+        Some(libc::EMFILE | libc::ENFILE) => "; raise the limit on open files (RLIMIT_NOFILE)",
         _ => "",
     }
 }

@@ -10,8 +10,10 @@
 
 mod certificates;
 mod crowd;
+mod forged;
 mod hub;
 mod lease;
+mod limits;
 mod peers;
 mod records;
 mod road;
@@ -19,4 +21,5 @@ mod scale;
 mod scene;
 mod slow;
 mod store;
+mod strangers;
 mod table;

@@ -14,6 +14,7 @@ mod exit;
 mod identity;
 mod inner;
 mod missing;
+mod offloads;
 mod order;
 mod refusals;
 mod setup;
