@@ -60,7 +60,14 @@ pub struct PathSpec {
     pub ends: [End; 2],
     /// Options of the daemon, without their leading dashes.
     pub options: Vec<String>,
+    /// Leases in the store when the daemons start, of nodes that do not answer: `leases=1000`.
+    pub strangers: u32,
 }
+
+/// The option that is the lab's and not the daemon's.
+const STRANGERS: &str = "leases=";
+/// As many as the network has room for.
+const STRANGERS_MAX: u32 = 200_000;
 
 /// A path by name, what it is, and how it is built.
 #[derive(Clone, Copy, Debug)]
@@ -168,17 +175,32 @@ impl FromStr for PathSpec {
                 let names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
                 format!("unknown path `{base}`: it is one of {}", names.join(", "))
             })?;
-        let options: Vec<_> = parts.map(str::to_owned).collect();
+        let (ours, options): (Vec<_>, Vec<_>) = parts
+            .map(str::to_owned)
+            .partition(|option| option.starts_with(STRANGERS));
         if !options.is_empty() && !known.ends.iter().any(|end| end.is_daemon()) {
             return Err(format!("`{base}` has no daemon that could take options"));
+        }
+        if !ours.is_empty() && known.ends != [End::Flanneld; 2] {
+            return Err(format!(
+                "`{base}` has no two daemons of ours to load leases"
+            ));
         }
         Ok(Self {
             name: name.to_owned(),
             form: known.form,
             ends: known.ends,
             options,
+            strangers: ours.last().map_or(Ok(0), |option| strangers(option))?,
         })
     }
+}
+
+fn strangers(option: &str) -> Result<u32, String> {
+    let count = option[STRANGERS.len()..].parse().ok();
+    count
+        .filter(|count| *count <= STRANGERS_MAX)
+        .ok_or_else(|| format!("`{option}`: a number up to {STRANGERS_MAX} is expected"))
 }
 
 impl PathSpec {
@@ -208,6 +230,17 @@ mod tests {
         let spec: PathSpec = "udp+io=epoll+spin=0".parse().unwrap();
         assert_eq!(spec.ends, [End::Flanneld, End::Flanneld]);
         assert_eq!(spec.options, ["io=epoll", "spin=0"]);
+    }
+
+    #[test]
+    fn leases_of_others_are_no_option_of_the_daemon() {
+        let spec: PathSpec = "vxlan+leases=1000+spin=0".parse().unwrap();
+        assert_eq!(
+            (spec.strangers, spec.options),
+            (1000, vec!["spin=0".to_owned()])
+        );
+        assert!("vxlan+leases=many".parse::<PathSpec>().is_err());
+        assert!("mixed-vxlan+leases=10".parse::<PathSpec>().is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -13,6 +14,14 @@ use crate::preflight;
 
 /// The network all container networks are part of.
 pub(super) const NETWORK: &str = "10.5.0.0/16";
+/// The network where there are leases of others, which lie above those that the daemons choose from.
+const WIDE: [(&str, &str); 3] = [
+    ("Network", "10.0.0.0/8"),
+    ("SubnetMin", "10.0.0.0"),
+    ("SubnetMax", "10.15.255.192"),
+];
+const WIDE_LENGTH: u8 = 26;
+const FIRST_STRANGER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 16, 0, 0), Ipv4Addr::new(172, 16, 0, 1)];
 /// The VXLAN network identifier, flannel's default.
 pub(super) const VNI: u32 = 1;
 
@@ -33,14 +42,38 @@ pub(super) enum Store {
 impl Store {
     /// Makes what the ends of `spec` share, with the network configuration in it.
     pub(super) fn create(lab: &Lab, spec: &PathSpec) -> io::Result<Self> {
-        let config = json!({ "Network": NETWORK, "Backend": { "Type": backend(spec.form) } });
+        let mut config = json!({ "Network": NETWORK, "Backend": { "Type": backend(spec.form) } });
+        if spec.strangers > 0 {
+            config["SubnetLen"] = json!(WIDE_LENGTH);
+            for (key, value) in WIDE {
+                config[key] = json!(value);
+            }
+        }
         if spec.ends.contains(&End::Stock) {
             return Self::for_stock(lab, &config.to_string());
         }
         let directory = lab.scratch().join("store");
         fs::create_dir_all(directory.join("subnets"))?;
         fs::write(directory.join("config"), config.to_string())?;
-        Ok(Self::Directory(directory))
+        let store = Self::Directory(directory);
+        store.record_strangers(spec)?;
+        Ok(store)
+    }
+
+    /// Writes the leases of nodes that do not exist.
+    fn record_strangers(&self, spec: &PathSpec) -> io::Result<()> {
+        let [subnets, nodes] = FIRST_STRANGER.map(u32::from);
+        for number in 0..spec.strangers {
+            let subnet = Subnet {
+                base: (subnets + (number << (32 - WIDE_LENGTH))).into(),
+                length: WIDE_LENGTH,
+            };
+            let [_, a, b, c] = number.to_be_bytes();
+            let mac = format!("0e:00:00:{a:02x}:{b:02x}:{c:02x}");
+            let lease = lease((nodes + number).into(), spec.form, &mac);
+            fs::write(self.lease_file(subnet)?, lease.to_string())?;
+        }
+        Ok(())
     }
 
     /// Refuses with cause and cure what a stock daemon would wait for, or end over.
@@ -80,10 +113,7 @@ impl Store {
         form: Form,
         mac: &str,
     ) -> io::Result<()> {
-        let mut lease = json!({ "PublicIP": side.underlay(), "PublicIPv6": null, "BackendType": backend(form) });
-        if form == Form::Vxlan {
-            lease["BackendData"] = json!({ "VNI": VNI, "VtepMAC": mac });
-        }
+        let lease = lease(side.underlay(), form, mac);
         fs::write(self.lease_file(subnet)?, lease.to_string())
     }
 
@@ -104,6 +134,14 @@ impl Store {
             Self::Etcd(_) => Err(io::Error::other("stock daemons write their own leases")),
         }
     }
+}
+
+fn lease(node: Ipv4Addr, form: Form, mac: &str) -> Value {
+    let mut lease = json!({ "PublicIP": node, "PublicIPv6": null, "BackendType": backend(form) });
+    if form == Form::Vxlan {
+        lease["BackendData"] = json!({ "VNI": VNI, "VtepMAC": mac });
+    }
+    lease
 }
 
 fn backend(form: Form) -> &'static str {
