@@ -263,12 +263,102 @@ fn refuse_source(
     foreign.then_some(DropReason::InForeignSource)
 }
 
+/// Whether an address can be somebody's on another node: not of a kind that stays on a link or a
+/// host, names many or nobody, or hides another family's.
 fn may_be_source(source: IpAddr) -> bool {
     match source {
         IpAddr::V4(v4) => {
             let [first, ..] = v4.octets();
-            (1..224).contains(&first) && first != 127
+            (1..224).contains(&first) && first != 127 && !v4.is_link_local()
         }
-        IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_loopback() || v6.is_unspecified()),
+        IpAddr::V6(v6) => {
+            let of_a_link = v6.is_unicast_link_local() || v6.is_loopback();
+            let of_nobody = v6.is_multicast() || v6.is_unspecified();
+            !(of_a_link || of_nobody || v6.to_ipv4_mapped().is_some())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Peer, PeerForm, Route};
+    use SourceCheck::{Off, Peers, Strict};
+
+    const FORBIDDEN: Option<DropReason> = Some(DropReason::InForbiddenSource);
+    const FOREIGN: Option<DropReason> = Some(DropReason::InForeignSource);
+    const OURS: &str = "fd77::1";
+
+    /// A node with both families, and a peer with one MAC for each.
+    fn table() -> SubnetTable {
+        let route = |subnet: &str, address: &str, last| Route {
+            subnet: subnet.parse().expect("a subnet"),
+            peer: Peer {
+                address: address.parse().expect("an address"),
+                port: 8472,
+                form: PeerForm::Vxlan { mac: mac(last) },
+                mtu: None,
+            },
+        };
+        let own = ["10.5.1.0/24", "fd05:0:0:1::/64"].map(|net| net.parse().expect("a subnet"));
+        let routes = [
+            route("10.5.2.0/24", "192.168.77.2", 2),
+            route("fd05:0:0:2::/64", "fd77::2", 3),
+            route("fd05:0:0:4::/64", "fd77::4", 4),
+        ];
+        let table = SubnetTable::build(own.into(), routes);
+        table.with_addresses(vec![OURS.parse().expect("an address")])
+    }
+
+    fn mac(last: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, last])
+    }
+
+    /// What becomes of a packet from the peer's IPv6 address.
+    fn verdict(check: SourceCheck, source: &str, last: u8) -> Option<DropReason> {
+        let table = table();
+        let outer = "fd77::2".parse().expect("an address");
+        let hop = table.sender(outer).expect("a peer");
+        let source = source.parse().expect("an address");
+        refuse_source(check, source, (hop, Some(mac(last))), &table)
+    }
+
+    #[test]
+    fn a_peers_ipv6_sources_are_told_from_others() {
+        for (source, peers, strict) in [
+            ("fd05:0:0:2::9", None, None),
+            ("fd05:0:0:4::9", None, FOREIGN),
+            ("2001:db8::1", None, FOREIGN),
+            ("10.5.2.9", None, FOREIGN),
+            ("fd05:0:0:1::9", FORBIDDEN, FORBIDDEN),
+            (OURS, FORBIDDEN, FORBIDDEN),
+        ] {
+            assert_eq!(verdict(Peers, source, 3), peers, "{source}");
+            assert_eq!(verdict(Strict, source, 3), strict, "{source}");
+            assert_eq!(verdict(Off, source, 3), None, "{source}");
+        }
+        assert_eq!(verdict(Strict, "fd05:0:0:2::9", 9), FOREIGN);
+    }
+
+    #[test]
+    fn nobodys_source_is_taken_in_in_no_mode() {
+        for source in [
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:10.5.2.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.1.2.3",
+            "169.254.1.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+        ] {
+            for check in [Peers, Strict, Off] {
+                assert_eq!(verdict(check, source, 3), FORBIDDEN, "{source}");
+            }
+        }
     }
 }

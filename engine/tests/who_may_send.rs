@@ -143,6 +143,7 @@ fn sources(lab: &Loopback, check: SourceCheck) -> Vec<Row> {
         ("loopback", [127, 0, 0, 1], Some(forbidden)),
         ("this network", [0, 0, 0, 1], Some(forbidden)),
         ("nobody", [0, 0, 0, 0], Some(forbidden)),
+        ("this link", [169, 254, 1, 1], Some(forbidden)),
         ("a group", [224, 0, 0, 5], Some(forbidden)),
         ("a reserved address", [240, 0, 0, 1], Some(forbidden)),
         ("everybody", [255, 255, 255, 255], Some(forbidden)),
