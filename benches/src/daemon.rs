@@ -109,8 +109,23 @@ impl Daemon {
         Err(io::Error::other(message))
     }
 
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::Error::other(format!(
+            "the daemon did not end by itself:\n{}",
+            self.log()
+        )))
+    }
+
     /// How it has ended, if it has. Its process id is free for others from then on.
-    fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         let mut running = running();
         let status = self.child.try_wait()?;
         if status.is_some() {

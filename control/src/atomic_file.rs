@@ -69,16 +69,22 @@ pub(crate) fn drafts(path: &Path) -> Vec<PathBuf> {
 
 /// Refuses a file or directory in whose place somebody else could put something.
 fn refuse_foreign(path: &Path) -> io::Result<()> {
-    let directory = parent(path);
-    if let Some(why) = exposed(&fs::metadata(directory)?) {
-        let cure = "choose another place or make it root's alone";
-        let why = format!("{} {why}; {cure}", directory.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    }
+    refuse_exposed(path)?;
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         found => suspicious(&found?).map_or(Ok(()), |why| Err(refusal(path, why))),
     }
+}
+
+/// Refuses a place in a directory where somebody else could put something.
+pub(crate) fn refuse_exposed(path: &Path) -> io::Result<()> {
+    let directory = parent(path);
+    let Some(why) = exposed(&fs::metadata(directory)?) else {
+        return Ok(());
+    };
+    let cure = "choose another place or make it root's alone";
+    let why = format!("{} {why}; {cure}", directory.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// Why a directory is no place for a file others rely on. In a sticky one only the owner replaces a file.
@@ -124,7 +130,8 @@ fn write_draft(draft: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
-fn draft_path(path: &Path) -> io::Result<PathBuf> {
+/// A name beside a file's for what is to take its place.
+pub(crate) fn draft_path(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut draft = OsString::from(".");
     draft.push(name);

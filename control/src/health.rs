@@ -3,7 +3,7 @@
 use crate::clock::since_boot;
 use crate::http::{self, Page};
 use std::io;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,10 +23,10 @@ struct State {
 }
 
 impl Health {
-    /// Answers on an address from now on, "not ready" at first; tells the address in use.
-    pub fn serve(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+    /// Answers on a socket from now on, "not ready" at first.
+    pub fn serve(&self, listener: TcpListener) -> io::Result<()> {
         let health = self.clone();
-        http::serve(address, "health", move |path| {
+        http::serve(listener, "health", move |path| {
             health.verdict(path, since_boot())
         })
     }
@@ -67,7 +67,14 @@ impl Health {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use std::net::{SocketAddr, TcpStream};
+
+    fn serve(health: &Health) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        health.serve(listener).unwrap();
+        address
+    }
 
     fn ask(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -81,7 +88,7 @@ mod tests {
     #[test]
     fn probes_are_answered_as_stock_answers_them() {
         let health = Health::default();
-        let address = health.serve("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = serve(&health);
         let get = |path: &str| {
             ask(
                 address,

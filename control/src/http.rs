@@ -5,7 +5,7 @@
 
 use crate::clock::since_boot;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -41,14 +41,12 @@ impl Page {
     }
 }
 
-/// Answers on an address from now on, on a thread of its own, with the page for each path; tells the address in use.
+/// Answers on a socket from now on, on a thread of its own, with the page for each path.
 pub fn serve(
-    address: SocketAddr,
+    listener: TcpListener,
     thread: &str,
     page: impl Fn(&str) -> Page + Send + 'static,
-) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
+) -> io::Result<()> {
     let serve = move || {
         for stream in listener.incoming().flatten() {
             // Somebody who hangs up early is the only one to miss the answer.
@@ -57,8 +55,8 @@ pub fn serve(
     };
     thread::Builder::new()
         .name(thread.to_owned())
-        .spawn(serve)?;
-    Ok(bound)
+        .spawn(serve)
+        .map(drop)
 }
 
 fn answer(mut stream: TcpStream, page: &impl Fn(&str) -> Page) -> io::Result<()> {
@@ -110,11 +108,14 @@ fn path(request: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     /// Every page says how it was called.
     fn serve_echo() -> SocketAddr {
-        let address = "127.0.0.1:0".parse().unwrap();
-        serve(address, "http", |path| Page::plain("200 OK", path)).unwrap()
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        serve(listener, "http", |path| Page::plain("200 OK", path)).unwrap();
+        address
     }
 
     fn ask(address: SocketAddr, request: &str) -> String {

@@ -12,7 +12,8 @@
 //! - [`backend`] has the sinks that need nothing but the kernel: plain routes, and past a tunnel
 //!
 //! [`in_force`] compares the network config with what the registry says later; [`memory`] is what a run leaves for
-//! the next; [`health`] tells probes how far this has come, over [`http`].
+//! the next, and [`handover`] what it gives to another while it still works; [`health`] tells probes how far this has
+//! come, over [`http`].
 //!
 //! Nothing here is on a packet's path. Calls may block and log.
 
@@ -24,6 +25,7 @@ mod atomic_file;
 pub mod backend;
 pub mod book;
 pub mod clock;
+pub mod handover;
 pub mod health;
 pub mod hold;
 pub mod host;

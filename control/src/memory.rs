@@ -99,15 +99,23 @@ impl Memory {
 
     /// Writes it down, in place of what was written before.
     pub fn write(&self, path: &Path) -> io::Result<()> {
+        atomic_file::replace(path, self.to_text().as_bytes(), 0o600)
+    }
+
+    /// As it is written down, with the present date.
+    pub fn to_text(&self) -> String {
         let body = self.body(SystemTime::now(), &host());
-        let text = format!("{VERSION} {:016x}\n{body}", checksum(&body));
-        atomic_file::replace(path, text.as_bytes(), 0o600)
+        format!("{VERSION} {:016x}\n{body}", checksum(&body))
+    }
+
+    /// Reads what a daemon on this host says about a store, with its age.
+    pub fn from_text(text: &str, store: &str) -> Result<(Self, Duration), Forgotten> {
+        Self::parse(text, store, &host(), SystemTime::now())
     }
 
     /// Reads what this host wrote about a store, with its age.
     pub fn read(path: &Path, store: &str) -> Result<(Self, Duration), Forgotten> {
-        let text = read_bounded(path)?;
-        Self::parse(&text, store, &host(), SystemTime::now())
+        Self::from_text(&read_bounded(path)?, store)
     }
 
     fn body(&self, now: SystemTime, host: &str) -> String {

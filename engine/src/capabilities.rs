@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use crate::config::{IoChoice, Offloads};
 use crate::sys::tun::{QueueFlags, TUN_F_CSUM, TUN_F_TSO, TUN_F_USO, TunQueue};
@@ -113,6 +114,27 @@ pub(crate) fn open_tun(
         }
     }
     open_plain(name)
+}
+
+/// Goes on with the queues of a device that is there.
+pub(crate) fn adopt_tun(queues: Vec<OwnedFd>, wanted: &Offloads) -> io::Result<OpenTun> {
+    let mut open = OpenTun {
+        name: String::new(),
+        queues: Vec::new(),
+        vnet_header: true,
+        tso: false,
+        uso: false,
+    };
+    for queue in queues {
+        let (queue, name, vnet_header) = TunQueue::adopt(queue)?;
+        open.queues.push(queue);
+        open.name = name;
+        open.vnet_header &= vnet_header;
+    }
+    Ok(match open.vnet_header {
+        true => with_offloads(open, wanted),
+        false => open,
+    })
 }
 
 fn open_plain(name: &str) -> io::Result<OpenTun> {

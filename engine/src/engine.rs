@@ -1,5 +1,7 @@
 //! Starting and stopping: everything is chosen here, once, so that the loops need not ask.
 
+pub(crate) mod adopt;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::sys::wake::Wake;
 use crate::table::{SubnetTable, TableReader, TableWriter};
 use crate::wire::merge::MergeConfig;
 use crate::worker::Worker;
+use adopt::QueueHandle;
 
 /// Workers at most, unless asked for more: past that the underlay is the limit.
 const WORKERS_MAX: usize = 8;
@@ -38,13 +41,17 @@ const WORKERS_MAX: usize = 8;
 /// `docs/adr/0007-priority.md`.
 const WORKER_NICE: i32 = -10;
 
-/// A running engine. Dropping it stops it and removes the TUN device.
+/// A running engine. Dropping it stops it and removes the TUN device, unless somebody else goes on with its queues.
 pub struct Engine {
     name: String,
     capabilities: Capabilities,
     table: TableWriter,
     stats: Vec<SharedStats>,
     threads: Vec<Thread>,
+    /// What the workers have, for another engine to go on with.
+    queues: Vec<QueueHandle>,
+    /// Lets workers begin; closed, those that have not begun end.
+    gate: Option<Sender<()>>,
     failures: Receiver<String>,
     /// Closed once no worker moves packets any more.
     busy: Receiver<()>,
@@ -74,6 +81,7 @@ struct WorkerParts {
     setup: Arc<Setup>,
     /// When the engine did.
     started: Instant,
+    gate: Receiver<()>,
     /// Held while packets are moved.
     busy: Sender<()>,
 }
@@ -88,26 +96,40 @@ struct Setup {
 impl Engine {
     /// Creates the TUN device, binds the sockets and starts the workers. The device still needs
     /// its address and to be set up before packets flow.
-    pub fn start(config: EngineConfig, mut table: SubnetTable) -> Result<Self, StartError> {
-        let started = Instant::now();
-        let cpus = cpu::allowed().unwrap_or_else(|_| vec![0]);
+    pub fn start(config: EngineConfig, table: SubnetTable) -> Result<Self, StartError> {
         let wanted = config
             .workers
-            .unwrap_or_else(|| default_workers(cpus.len()))
+            .unwrap_or_else(|| default_workers(allowed_cpus().len()))
             .max(1);
-        let mut tun =
+        let tun =
             open_tun(&config.tun_name, wanted, config.io, &config.offloads).map_err(|cause| {
                 StartError::Tun {
                     name: config.tun_name.clone(),
                     cause,
                 }
             })?;
-        let queues = std::mem::take(&mut tun.queues);
-        let shared = queues.len() > 1;
-        let underlays: Vec<_> = queues
+        let shared = tun.queues.len() > 1;
+        let underlays = tun
+            .queues
             .iter()
             .map(|_| sockets::open(&config, shared))
             .collect::<Result<_, _>>()?;
+        let engine = Self::assemble(config, table, tun, underlays)?;
+        engine.go();
+        Ok(engine)
+    }
+
+    /// Starts workers that are ready for everything, and wait.
+    fn assemble(
+        config: EngineConfig,
+        mut table: SubnetTable,
+        mut tun: OpenTun,
+        underlays: Vec<Underlay>,
+    ) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let cpus = allowed_cpus();
+        let queues = std::mem::take(&mut tun.queues);
+        let handles = adopt::handles(&queues, &underlays).map_err(StartError::Socket)?;
         let capabilities = capabilities(&config, &tun, &underlays)?;
         let pins = pins(&config, &cpus, queues.len());
         let writer = TableWriter::default();
@@ -121,12 +143,15 @@ impl Engine {
         let stats: Vec<_> = (0..queues.len()).map(WorkerStats::shared).collect();
         let (failed, failures) = unbounded();
         let (working, busy) = bounded(0);
+        let (gate, begin) = unbounded();
         let mut engine = Self {
             name: tun.name,
             capabilities: setup.capabilities.clone(),
             table: writer,
             stats,
             threads: Vec::new(),
+            queues: handles,
+            gate: Some(gate),
             failures,
             busy,
             started,
@@ -143,6 +168,7 @@ impl Engine {
                 cpu,
                 setup: Arc::clone(&setup),
                 started,
+                gate: begin.clone(),
                 busy: working.clone(),
             };
             engine.threads.push(spawn(index, parts, failed.clone())?);
@@ -226,6 +252,7 @@ impl Engine {
         for thread in &self.threads {
             thread.wake.stop();
         }
+        self.gate = None;
         for thread in self.threads.drain(..) {
             let _ = thread.handle.join();
         }
@@ -236,6 +263,10 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.end_workers();
     }
+}
+
+fn allowed_cpus() -> Vec<usize> {
+    cpu::allowed().unwrap_or_else(|_| vec![0])
 }
 
 /// Two queues on two busy processors measure slower than one; from three on each worker pays.
@@ -338,6 +369,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         stats,
         setup,
         started,
+        gate,
         busy,
         ..
     } = parts;
@@ -355,6 +387,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         stats,
         receive,
         started,
+        gate,
         busy,
     };
     // The one place where a way of moving packets becomes a type.
@@ -376,6 +409,7 @@ struct Assemble<'s, 'a> {
     stats: SharedStats,
     receive: Vec<Frame<'a>>,
     started: Instant,
+    gate: Receiver<()>,
     busy: Sender<()>,
 }
 
@@ -393,7 +427,6 @@ impl<'a> Assemble<'_, 'a> {
                 return start_failed(report, StartError::Io { choice, cause });
             }
         };
-        let _ = report.send(Ok(()));
         let merge = MergeConfig {
             vnet_header: capabilities.vnet_header,
             tcp: capabilities.merge && capabilities.tso,
@@ -411,7 +444,12 @@ impl<'a> Assemble<'_, 'a> {
             stats: self.stats,
             idle: Idle::new(config.spin, self.started),
         };
-        let moved = worker.run();
+        let _ = report.send(Ok(()));
+        let moved = match self.gate.recv() {
+            Ok(()) => worker.run(),
+            // The engine ended before it began.
+            Err(_) => Ok(()),
+        };
         drop(self.busy);
         moved
     }

@@ -37,6 +37,11 @@ pub enum StartError {
         "cannot map packet memory: {0}; about 9 MiB for each worker are needed, lower --workers"
     )]
     Memory(io::Error),
+    /// What another engine worked with is not what this one needs.
+    #[error(
+        "what the other daemon works with is not what this one is told to use: {0}; restart instead"
+    )]
+    Adopted(String),
     /// The chosen way of moving packets is not to be had.
     #[error("moving packets by {choice} is not possible here: {cause}; --io=auto takes what is")]
     Io {

@@ -28,6 +28,7 @@ mod worker;
 pub use capabilities::{Capabilities, IoKind};
 pub use config::{EngineConfig, Form, IoChoice, Offloads, SourceCheck};
 pub use engine::Engine;
+pub use engine::adopt::{QueueHandle, SocketHandle};
 pub use error::StartError;
 pub use examples::Example;
 pub use stats::{Counter, Counters, Distribution, DropReason, Measure};

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::capabilities;
 use crate::config::{EngineConfig, Form};
+use crate::engine::adopt::SocketHandle;
 use crate::error::StartError;
 use crate::io::underlay::{Socket, Underlay};
 use crate::sys::udp::UdpSocket;
@@ -34,11 +35,13 @@ pub(crate) fn open(config: &EngineConfig, shared: bool) -> Result<Underlay, Star
     if listeners.is_empty() {
         return Err(StartError::NoForm);
     }
+    Ok(Underlay::new(listeners, senders, scouts(config)?))
+}
+
+/// What asks the kernel about paths.
+fn scouts(config: &EngineConfig) -> Result<Vec<UdpSocket>, StartError> {
     let scouts = config.bind.iter().map(|&address| mute(address));
-    let scouts = scouts
-        .collect::<Result<_, _>>()
-        .map_err(StartError::Socket)?;
-    Ok(Underlay::new(listeners, senders, scouts))
+    scouts.collect::<Result<_, _>>().map_err(StartError::Socket)
 }
 
 /// A socket with a port of its own that hears nothing.
@@ -46,6 +49,33 @@ fn mute(address: IpAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(address, 0), false)?;
     socket.refuse_input()?;
     Ok(socket)
+}
+
+/// Goes on with the sockets of a worker before.
+pub(crate) fn adopt(
+    config: &EngineConfig,
+    sockets: Vec<SocketHandle>,
+) -> Result<Underlay, StartError> {
+    let (mut listeners, mut senders) = (Vec::new(), Vec::new());
+    for SocketHandle { port, fd } in sockets {
+        let (udp, local) = UdpSocket::adopt(fd).map_err(StartError::Socket)?;
+        let mut forms = config.forms.iter().copied();
+        let form = forms.find(|form| form.port() == port && config.bind.contains(&local.ip()));
+        let form = form.ok_or_else(|| {
+            StartError::Adopted(format!("it has a socket of port {port} at {local}"))
+        })?;
+        let socket = prepared(udp, form, config).map_err(StartError::Socket)?;
+        match local.port() == port {
+            true => listeners.push(socket),
+            false => senders.push(socket),
+        }
+    }
+    let wanted = config.forms.len() * config.bind.len();
+    if listeners.len() != wanted {
+        let why = format!("it listens {} times, not {wanted}", listeners.len());
+        return Err(StartError::Adopted(why));
+    }
+    Ok(Underlay::new(listeners, senders, scouts(config)?))
 }
 
 /// VXLAN always spreads its flows, as the kernel's does; the UDP form when asked to.
@@ -71,7 +101,7 @@ fn prepared(udp: UdpSocket, form: Form, config: &EngineConfig) -> io::Result<Soc
         udp.allow_fragments()?;
     }
     // A kernel before 5.0 has no such option: datagrams then come one by one.
-    let gro = config.offloads.gro && udp.enable_gro().is_ok();
+    let gro = udp.set_gro(config.offloads.gro).is_ok() && config.offloads.gro;
     let segments_max = capabilities::gso_segments(&udp, &config.offloads);
     Ok(Socket {
         udp,

@@ -50,6 +50,17 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
                 moved += self.turn(&mut ready)?;
             }
         }
+        self.finish()
+    }
+
+    /// Sends on what has been read: whoever reads after this worker does not get it again.
+    fn finish(&mut self) -> io::Result<()> {
+        let mut left = self.io.finish_reading();
+        while left {
+            let (table, now) = (self.table.load(), self.idle.now());
+            let pass = self.outbound.pass(&mut self.io, table, &self.stats, now)?;
+            left = !pass.dry;
+        }
         Ok(())
     }
 

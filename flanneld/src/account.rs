@@ -41,6 +41,13 @@ impl Account {
         counted
     }
 
+    /// Lets an engine begin that has waited for it.
+    pub(crate) fn go(&self) {
+        if let Some(engine) = self.engine() {
+            engine.go();
+        }
+    }
+
     /// The running engine is about to end; others may follow.
     pub(crate) fn close(&self) {
         let mut books = self.books();

@@ -21,6 +21,10 @@ One dash is as good as two.
 flanneld cleanup [flags] removes what runs of this daemon and of flannel left on this host: devices, routes,
 firewall rules, subnet file, state file and socket. Give it the flags the daemon was given; --dry-run only tells.
 
+flanneld upgrade [flags] starts this program in place of the daemon that runs, without losing a packet: it starts
+flanneld --takeover [flags] in the background and ends when that has taken over (0), or has failed (1) and the old
+daemon goes on. Give it the flags the daemon was given.
+
 Exit codes: 0 asked to end by SIGTERM, SIGINT or SIGQUIT; 1 cannot start; 2 flags that make no sense;
 128 and the signal's number when a second signal came first. Rules and files stay for containers that run on.
 
@@ -208,6 +212,11 @@ pub(crate) struct Args {
     /// Port to answer /metrics on, in OpenMetrics form; 0 for none
     #[arg(long, value_name = "PORT", default_value_t = 0, help_heading = OWN)]
     pub(crate) metrics_port: u16,
+
+    /// Take over from the daemon with the same subnet file, without losing a packet: it hands over device, sockets and
+    /// lease and ends; where none runs, this is an ordinary start
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
+    pub(crate) takeover: bool,
 
     /// How long a lease lasts unless renewed
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]

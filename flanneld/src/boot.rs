@@ -9,11 +9,12 @@ use crate::recall::Recall;
 use crate::renewal::Renewal;
 use crate::scribe::Scribe;
 use crate::settings::{Settings, Store};
+use crate::take_over::Predecessor;
 use crate::underlay::Underlay;
 use crate::upkeep::Rules;
 use crate::vitals::Vitals;
 use crate::{manager, recall};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use control::acquire::{Wish, acquire};
 use control::clock::since_boot;
 use control::hold::{Hold, Terms};
@@ -27,7 +28,7 @@ use control::network::NetworkConfig;
 use control::registry::{EtcdRegistry, FileRegistry, News, Registry, Snapshot, Watch};
 use control::subnet_file::previous_subnets;
 use control::sync::Sync;
-use engine::StartError;
+use engine::{QueueHandle, StartError};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -50,6 +51,8 @@ struct Beginning {
     lease: Lease,
     /// What an earlier run knew of others; none if the registry itself was asked.
     peers: Option<Snapshot>,
+    /// The daemon that is to end once this one is at work.
+    predecessor: Option<Predecessor>,
 }
 
 /// Starts everything; `None` when asked to stop meanwhile.
@@ -57,10 +60,15 @@ pub(crate) fn boot<'a>(
     desk: &'a Desk<'a>,
     recall: Recall,
     inbox: &Receiver<Happening>,
+    predecessor: Option<Predecessor>,
 ) -> Result<Option<Daemon<'a>>> {
     let registry = open_registry(desk.settings)?;
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
-    let Some(beginning) = begin(desk, recall, &registry, &mut netlink, inbox)? else {
+    let beginning = match predecessor {
+        Some(predecessor) => Some(from_predecessor(desk, predecessor, &mut netlink)?),
+        None => begin(desk, recall, &registry, &mut netlink, inbox)?,
+    };
+    let Some(beginning) = beginning else {
         return Ok(None);
     };
     info!("lease acquired: {}", beginning.lease);
@@ -84,6 +92,33 @@ fn begin(
     from_registry(desk, &**registry, netlink, inbox)
 }
 
+fn from_predecessor(
+    desk: &Desk<'_>,
+    mut predecessor: Predecessor,
+    netlink: &mut Netlink,
+) -> Result<Beginning> {
+    let unusable = "what the old daemon knows cannot be used";
+    let known = recall::usable(predecessor.memory()?).context(unusable)?;
+    if predecessor.has_engine() != backend::has_engine(&known.network, desk.settings) {
+        bail!(
+            "the old daemon carries packets another way than this one would: give both the same --vxlan-datapath, or restart instead"
+        );
+    }
+    let external = find_interface(netlink, desk.settings, &known.network)?;
+    let mac = backend::standing_mac(netlink, &known.network)?;
+    let lease = known.held_at(&external, mac).context(
+        "the old daemon has another public address than this one would have: give both the same --iface and --public-ip",
+    )?;
+    Ok(Beginning {
+        external,
+        lease,
+        peers: Some(known.memory.snapshot()),
+        network: known.network,
+        config: known.config,
+        predecessor: Some(predecessor),
+    })
+}
+
 fn from_memory(
     desk: &Desk<'_>,
     memory: (Memory, Duration),
@@ -95,15 +130,16 @@ fn from_memory(
     };
     let external = find_interface(netlink, desk.settings, &recalled.network)?;
     let mac = backend::standing_mac(netlink, &recalled.network)?;
-    Ok(recalled
-        .held_at(&external, mac, why)
-        .map(|lease| Beginning {
-            external,
-            lease,
-            peers: Some(recalled.memory.snapshot()),
-            network: recalled.network,
-            config: recalled.config,
-        }))
+    let lease = recalled.held_at(&external, mac);
+    recalled.tell(lease.as_ref(), why);
+    Ok(lease.map(|lease| Beginning {
+        external,
+        lease,
+        peers: Some(recalled.memory.snapshot()),
+        network: recalled.network,
+        config: recalled.config,
+        predecessor: None,
+    }))
 }
 
 fn from_registry(
@@ -125,6 +161,7 @@ fn from_registry(
         external,
         lease,
         peers: None,
+        predecessor: None,
     }))
 }
 
@@ -141,11 +178,17 @@ fn set_up<'a>(
         external,
         lease,
         peers,
+        mut predecessor,
     } = beginning;
     let settings = desk.settings;
     let plan = Plan::new(network.clone(), external, lease);
-    let backend = start_backend(desk, &plan)?;
+    let queues = match &mut predecessor {
+        Some(predecessor) => predecessor.queues(),
+        None => None,
+    };
+    let backend = start_backend(desk, &plan, queues)?;
     let remembered = peers.is_some();
+    let alone = predecessor.is_none();
     let mut sync = Sync::new(plan.screen(), backend);
     if let Some(peers) = peers {
         sync.hear(News::Snapshot(peers), since_boot());
@@ -161,8 +204,9 @@ fn set_up<'a>(
         sync,
         rules,
         config: InForce::new(config, network.clone()),
-        config_remembered: remembered,
-        contact: Contact::new(!remembered, since_boot()),
+        // What has changed since the old daemon began waits for a restart under the new one, too.
+        config_remembered: remembered && alone,
+        contact: Contact::new(!remembered || !alone, since_boot()),
         since: since_boot(),
         subnet_told,
         underlay: Underlay::watch(netlink, settings.interface.clone(), families(&network)),
@@ -173,16 +217,22 @@ fn set_up<'a>(
         caller,
         plan,
     };
-    manager::ready();
+    match predecessor {
+        Some(predecessor) => predecessor.relieve(desk)?,
+        None => manager::ready(),
+    }
     Ok(daemon)
 }
 
 /// The kernel lets go of the sockets of a daemon that was killed a moment after it is gone.
-fn start_backend(desk: &Desk<'_>, plan: &Plan) -> Result<Backend> {
+fn start_backend(
+    desk: &Desk<'_>,
+    plan: &Plan,
+    mut queues: Option<Vec<QueueHandle>>,
+) -> Result<Backend> {
     let mut tries = 0;
     loop {
-        let happenings = desk.happenings.clone();
-        match Backend::start(plan, desk.settings, &desk.account, happenings) {
+        match Backend::start(plan, desk, queues.take()) {
             Err(error) if tries < BUSY_TRIES && is_in_use(&error) => thread::sleep(BUSY_PAUSE),
             outcome => return outcome,
         }

@@ -88,6 +88,7 @@ fn known(settings: &Settings, own: Option<SubnetKey>, memory: Option<&Memory>) -
         Some(&settings.subnet_file),
         settings.state_file.as_ref(),
         settings.control_socket.as_ref(),
+        Some(&settings.door),
     ];
     Known {
         networks,

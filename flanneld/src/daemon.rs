@@ -5,17 +5,21 @@ use crate::backend::Backend;
 use crate::boot::{boot, connect, open_registry};
 use crate::caller::Caller;
 use crate::contact::Contact;
+use crate::hand_over::{Door, Successor};
+use crate::listeners::Listeners;
 use crate::operator::{self, Board, Way};
 use crate::plan::Plan;
 use crate::recall::Recall;
 use crate::renewal::Renewal;
 use crate::scribe::Scribe;
 use crate::settings::Settings;
+use crate::take_over::Predecessor;
 use crate::underlay::Underlay;
 use crate::upkeep::Rules;
 use crate::vitals::Vitals;
 use crate::{manager, signals};
 use anyhow::{Context, Result};
+use console::server::Socket;
 use control::clock::since_boot;
 use control::health::Health;
 use control::hold::{Answer, Hold};
@@ -40,6 +44,8 @@ pub(crate) enum Happening {
     HostChanged,
     /// Firewall rules of somebody were removed.
     RulesRemoved,
+    /// Another daemon wants to take over.
+    Successor(Successor),
     /// A worker ended, and why.
     EngineFailed(String),
     /// An operator wants to know where packets go.
@@ -60,28 +66,46 @@ pub(crate) struct Desk<'a> {
     pub(crate) health: Health,
     pub(crate) happenings: Sender<Happening>,
     pub(crate) board: Board,
+    pub(crate) listeners: Listeners,
 }
 
-/// Runs until asked to stop.
+/// Runs until asked to stop, or until another daemon has taken over.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
     let (happenings, inbox) = channel();
+    let mut predecessor = Predecessor::find(settings)?;
+    let inherited = predecessor.as_mut().map(Predecessor::listeners);
+    let mut inherited_door = predecessor.as_mut().and_then(Predecessor::door);
     let desk = Desk {
         settings,
         account: Account::default(),
         health: Health::default(),
         happenings,
         board: Board::default(),
+        listeners: Listeners::open(&settings.addresses(), inherited.unwrap_or_default())?,
     };
     desk.listen()?;
-    let _socket = operator::listen(&desk)?;
-    let mut recall = Recall::Allowed;
-    while let Some(mut daemon) = boot(&desk, recall, &inbox)? {
-        if daemon.follow(&inbox) == End::Asked {
-            // First the account, then the slow part: devices go away with the daemon.
-            desk.say_goodbye();
-            return Ok(());
+    // Two daemons would answer by turns: a successor does when it is one.
+    let succeeds = predecessor.is_some();
+    let mut _console = (!succeeds).then(|| desk.answer()).transpose()?;
+    let (mut recall, mut door) = (Recall::Allowed, None);
+    while let Some(mut daemon) = boot(&desk, recall, &inbox, predecessor.take())? {
+        if door.is_none() && succeeds {
+            _console = Some(desk.answer()?);
         }
-        desk.account.close();
+        door.get_or_insert_with(|| Door::open(&desk, inherited_door.take()));
+        match daemon.follow(&inbox) {
+            End::Asked => {
+                // First the account, then the slow part: devices go away with the daemon.
+                desk.say_goodbye();
+                return Ok(());
+            }
+            End::Relieved => {
+                desk.account.tell();
+                door.into_iter().for_each(Door::leave);
+                return Ok(());
+            }
+            End::Outdated => desk.account.close(),
+        }
         recall = Recall::Outdated;
     }
     desk.say_goodbye();
@@ -89,7 +113,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
 }
 
 impl Desk<'_> {
-    /// Takes calls from outside: signals, changes of the host, probes.
+    /// Takes calls from outside: signals, changes of the host.
     fn listen(&self) -> Result<()> {
         signals::listen(self.happenings.clone(), self.account.clone())
             .context("cannot listen for signals")?;
@@ -103,12 +127,18 @@ impl Desk<'_> {
                 "cannot watch firewall rules, so they are only looked at from time to time: {error}"
             );
         }
-        if let Some(address) = self.settings.probes {
-            self.health
-                .serve(address)
-                .with_context(|| format!("cannot answer probes on {address}"))?;
-        }
         Ok(())
+    }
+
+    /// Answers probes and operators from now on.
+    fn answer(&self) -> Result<Option<Socket>> {
+        if let Some(address) = self.settings.probes {
+            let listener = self.listeners.at(address)?;
+            self.health
+                .serve(listener)
+                .context("cannot answer probes")?;
+        }
+        operator::listen(self)
     }
 
     fn say_goodbye(&self) {
@@ -122,6 +152,8 @@ impl Desk<'_> {
 enum End {
     /// Somebody wants it gone.
     Asked,
+    /// Another daemon does its work.
+    Relieved,
     /// It was started from memory, and its config is not that of the network any more.
     Outdated,
 }
@@ -147,6 +179,24 @@ pub(crate) struct Daemon<'a> {
     pub(crate) scribe: Scribe,
     pub(crate) vitals: Vitals,
     pub(crate) watch: Watch,
+}
+
+/// What a start without the store, or another daemon, begins with.
+pub(crate) fn known(
+    settings: &Settings,
+    hold: &Hold,
+    sync: &Sync<Backend>,
+    config: &InForce,
+) -> Memory {
+    let own = (hold.lease().key, &hold.lease().attrs);
+    let others = sync.records().filter(|(key, _)| *key != own.0);
+    let records = std::iter::once(own).chain(others);
+    Memory {
+        store: settings.store.name(),
+        config: config.text().to_owned(),
+        own: own.0,
+        records: records.map(|(key, attrs)| (key, attrs.clone())).collect(),
+    }
 }
 
 impl Daemon<'_> {
@@ -190,6 +240,9 @@ impl Daemon<'_> {
                 self.sync.host_changed(now);
             }
             Ok(Happening::RulesRemoved) => self.rules.doubt(now),
+            Ok(Happening::Successor(successor)) => {
+                return self.hand_over(&successor).then_some(End::Relieved);
+            }
             Ok(Happening::EngineFailed(why)) => {
                 warn!("{why}, as when its device was deleted; starting the engine anew");
                 self.renewal.ask(now);
@@ -257,17 +310,7 @@ impl Daemon<'_> {
             scribe,
             ..
         } = self;
-        scribe.tick(since_boot(), || {
-            let own = (hold.lease().key, &hold.lease().attrs);
-            let others = sync.records().filter(|(key, _)| *key != own.0);
-            let records = std::iter::once(own).chain(others);
-            Memory {
-                store: desk.settings.store.name(),
-                config: config.text().to_owned(),
-                own: own.0,
-                records: records.map(|(key, attrs)| (key, attrs.clone())).collect(),
-            }
-        });
+        scribe.tick(since_boot(), || known(desk.settings, hold, sync, config));
     }
 
     /// Tells those who watch over the daemon.
@@ -331,13 +374,7 @@ impl Daemon<'_> {
     fn renew(&mut self) {
         self.desk.account.close();
         self.sync.detach();
-        let started = Backend::start(
-            &self.plan,
-            self.desk.settings,
-            &self.desk.account,
-            self.desk.happenings.clone(),
-        );
-        match started {
+        match Backend::start(&self.plan, self.desk, None) {
             Ok(backend) => {
                 self.sync.attach(self.plan.screen(), backend);
                 self.renewal.done(since_boot());

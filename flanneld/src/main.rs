@@ -9,6 +9,8 @@ mod cleanup;
 mod contact;
 mod daemon;
 mod go_flags;
+mod hand_over;
+mod listeners;
 mod log;
 mod manager;
 mod operator;
@@ -18,7 +20,9 @@ mod renewal;
 mod scribe;
 mod settings;
 mod signals;
+mod take_over;
 mod underlay;
+mod upgrade;
 mod upkeep;
 mod vitals;
 
@@ -31,13 +35,16 @@ use tracing::{error, info, warn};
 /// Exit code for a command line that makes no sense, so that service managers see a failure.
 const BAD_USAGE: u8 = 2;
 
-/// The first word that is no flag and has a meaning.
+/// First words that are no flag and have a meaning.
 const CLEANUP: &str = "cleanup";
+const UPGRADE: &str = "upgrade";
 
 fn main() -> ExitCode {
     let mut typed = std::env::args().skip(1).peekable();
     let cleanup = typed.next_if(|word| word == CLEANUP).is_some();
-    let words = match go_flags::effective(typed, |name| std::env::var(name).ok()) {
+    let upgrade = typed.next_if(|word| word == UPGRADE).is_some();
+    let typed: Vec<String> = typed.collect();
+    let words = match go_flags::effective(typed.iter().cloned(), |name| std::env::var(name).ok()) {
         Ok(words) => words,
         Err(refused) => return complain(&refused),
     };
@@ -62,6 +69,11 @@ fn main() -> ExitCode {
     };
     if cleanup {
         return outcome(cleanup::run(&settings, wish), |why| {
+            eprintln!("flanneld: {why}")
+        });
+    }
+    if upgrade {
+        return outcome(upgrade::run(&settings, &typed), |why| {
             eprintln!("flanneld: {why}")
         });
     }

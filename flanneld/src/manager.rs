@@ -1,12 +1,26 @@
 //! What the service manager is told, if there is one: that the daemon is ready, how it fares, that it lives, that it ends.
 
 use sd_notify::NotifyState;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tracing::warn;
+
+/// What [`taken_over`] was told.
+static INHERITED: OnceLock<Duration> = OnceLock::new();
 
 /// Containers may rely on the daemon.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
+}
+
+/// This process is the daemon from now on. `patience` is what the one before was told about signs of life: service
+/// managers tell it only to those they start.
+pub(crate) fn taken_over(patience: Option<Duration>) {
+    if let Some(patience) = patience {
+        // There is one takeover in the life of a process, at its beginning.
+        let _ = INHERITED.set(patience);
+    }
+    tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
 }
 
 /// How the daemon fares, in few words.
@@ -28,7 +42,7 @@ pub(crate) fn stopping() {
 
 /// After how long without a sign of life it ends us; never, unless it says so.
 pub(crate) fn patience() -> Option<Duration> {
-    sd_notify::watchdog_enabled()
+    sd_notify::watchdog_enabled().or_else(|| INHERITED.get().copied())
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -91,7 +91,6 @@ impl Recalled {
         &self,
         external: &ExternalInterface,
         standing_mac: Option<Mac>,
-        why: &str,
     ) -> Option<Lease> {
         let before = self.memory.own_attrs();
         let mac = standing_mac.or_else(|| before.and_then(vtep_mac));
@@ -101,22 +100,27 @@ impl Recalled {
             mac.unwrap_or_else(Mac::random_local),
         );
         if !before.is_some_and(|before| before.same_node(&attrs)) {
-            warn!(
-                "what this node knew is not used: it is from another host, or from this one with another public address. This start needs the store"
-            );
             return None;
         }
-        let lease = Lease {
+        Some(Lease {
             key: self.memory.own,
             attrs,
             reserved: false,
             revision: Revision::default(),
-        };
-        info!(
-            "the store does not answer: {why}. Starting with what this node knew {} ago: lease {lease}, {} records",
-            told(self.age),
-            self.memory.records.len()
-        );
-        Some(lease)
+        })
+    }
+
+    /// Tells that a start goes by this.
+    pub(crate) fn tell(&self, lease: Option<&Lease>, why: &str) {
+        match lease {
+            Some(lease) => info!(
+                "the store does not answer: {why}. Starting with what this node knew {} ago: lease {lease}, {} records",
+                told(self.age),
+                self.memory.records.len()
+            ),
+            None => warn!(
+                "what this node knew is not used: it is from another host, or from this one with another public address. This start needs the store"
+            ),
+        }
     }
 }

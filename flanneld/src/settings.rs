@@ -24,6 +24,10 @@ pub(crate) struct Settings {
     pub(crate) state_file: Option<PathBuf>,
     /// None to answer no questions.
     pub(crate) control_socket: Option<PathBuf>,
+    /// Where a daemon waits for its successor.
+    pub(crate) door: PathBuf,
+    /// Whether to be one.
+    pub(crate) takeover: bool,
     pub(crate) interface: Choice,
     pub(crate) rules: Wanted,
     pub(crate) resync: Duration,
@@ -121,6 +125,8 @@ impl TryFrom<Args> for Settings {
                 public_ip: args.public_ip,
                 public_ipv6: args.public_ipv6,
             },
+            door: beside(&args.subnet_file, ".takeover"),
+            takeover: args.takeover,
             state_file: chosen(args.state_file, || beside(&args.subnet_file, ".state")),
             control_socket: chosen(args.control_socket, || socket_beside(&args.subnet_file)),
             subnet_file: args.subnet_file,
@@ -155,6 +161,13 @@ impl TryFrom<&Args> for EngineOptions {
 }
 
 impl Settings {
+    /// Who is answered over TCP, and where.
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let probes = self.probes.map(|address| ("probes", address));
+        let metrics = self.metrics.map(|address| ("monitoring systems", address));
+        probes.into_iter().chain(metrics).collect()
+    }
+
     /// Who wraps packets in VXLAN on this node: the flag is for one node, and wins over the config for all.
     pub(crate) fn datapath(&self, network: &NetworkConfig) -> Datapath {
         let configured = match &network.backend {

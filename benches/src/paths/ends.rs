@@ -69,7 +69,7 @@ pub(super) fn start(
     for side in Side::BOTH {
         prepare(lab, side, spec, store)?;
     }
-    let [a, b] = Side::BOTH.map(|side| launch(lab, side, spec, store, program));
+    let [a, b] = Side::BOTH.map(|side| launch(lab, side, spec, store, program, &[]));
     let mut carriers = [a?, b?];
     let mut leases = Side::BOTH.map(|side| Lease {
         subnet: side.default_subnet(),
@@ -102,7 +102,7 @@ pub(super) fn restart(
     }
     let file = subnet_file(lab, side);
     fs::remove_file(&file)?;
-    *carrier = launch(lab, side, spec, store, program)?;
+    *carrier = launch(lab, side, spec, store, program, &[])?;
     match carrier {
         Carrier::Daemon(daemon) => wait_for_lease(&file, daemon),
         _ => Err(io::Error::other(format!(
@@ -121,12 +121,14 @@ fn prepare(lab: &Lab, side: Side, spec: &PathSpec, store: &Store) -> io::Result<
     store.record(side, side.default_subnet(), spec.form, &kernel_mac(side))
 }
 
-fn launch(
+/// Starts the daemon of a side, where there is one, with these flags after the usual ones.
+pub(super) fn launch(
     lab: &Lab,
     side: Side,
     spec: &PathSpec,
     store: &Store,
     program: &Path,
+    flags: &[&str],
 ) -> io::Result<Carrier> {
     if !spec.ends[side as usize].is_daemon() {
         return Ok(Carrier::Kernel);
@@ -138,8 +140,13 @@ fn launch(
         subnet_file(lab, side).display()
     ));
     command.args(spec.options.iter().map(|option| format!("--{option}")));
-    let log = lab.scratch().join(format!("flanneld-{side:?}.log"));
-    Daemon::start(&mut command, &log).map(Carrier::Daemon)
+    command.args(flags);
+    Daemon::start(&mut command, &log_file(lab, side)).map(Carrier::Daemon)
+}
+
+/// Where the daemon of a side writes its log.
+pub(super) fn log_file(lab: &Lab, side: Side) -> PathBuf {
+    lab.scratch().join(format!("flanneld-{side:?}.log"))
 }
 
 /// Directs packets for the other side's containers, where no daemon does it.

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::daemon::Daemon;
 use crate::lab::{Lab, Profile, Side, Subnet};
 use crate::namespace::Namespace;
 use ends::Carrier;
@@ -126,7 +127,7 @@ impl Path {
     }
 
     /// The daemon at a side, if there is one.
-    pub fn daemon(&mut self, side: Side) -> Option<&mut crate::daemon::Daemon> {
+    pub fn daemon(&mut self, side: Side) -> Option<&mut Daemon> {
         match &mut self.carriers[side as usize] {
             Carrier::Daemon(daemon) => Some(daemon),
             _ => None,
@@ -145,6 +146,51 @@ impl Path {
         )?;
         self.subnets[side as usize] = lease.subnet;
         self.lab.address(side, lease.subnet, self.mtu)
+    }
+
+    /// Ends the daemon at a side by a signal and starts another at once, as a supervisor would; says how long the first
+    /// took to end.
+    pub fn revive(
+        &mut self,
+        side: Side,
+        flanneld: &std::path::Path,
+        signal: i32,
+    ) -> io::Result<Duration> {
+        let (begun, carrier) = (Instant::now(), &mut self.carriers[side as usize]);
+        if let Carrier::Daemon(daemon) = carrier {
+            daemon.stop_with(signal)?;
+        }
+        let ended = begun.elapsed();
+        let another = ends::launch(&self.lab, side, &self.spec, &self.store, flanneld, &[])?;
+        self.carriers[side as usize] = another;
+        Ok(ended)
+    }
+
+    /// Starts another daemon beside the one at a side, with more flags; returns the one before. What that has logged is
+    /// beside the new one's log.
+    pub fn add(
+        &mut self,
+        side: Side,
+        flanneld: &std::path::Path,
+        flags: &[&str],
+    ) -> io::Result<Daemon> {
+        let log = ends::log_file(&self.lab, side);
+        std::fs::rename(&log, log.with_extension("before"))?;
+        let another = ends::launch(&self.lab, side, &self.spec, &self.store, flanneld, flags)?;
+        match std::mem::replace(&mut self.carriers[side as usize], another) {
+            Carrier::Daemon(before) => Ok(before),
+            _ => Err(io::Error::other("there was no daemon")),
+        }
+    }
+
+    /// Puts a daemon back in the place of the one at a side, which is returned.
+    pub fn put_back(&mut self, side: Side, daemon: Daemon) -> io::Result<Daemon> {
+        let log = ends::log_file(&self.lab, side);
+        std::fs::rename(log.with_extension("before"), log)?;
+        match std::mem::replace(&mut self.carriers[side as usize], Carrier::Daemon(daemon)) {
+            Carrier::Daemon(daemon) => Ok(daemon),
+            _ => Err(io::Error::other("there was no daemon")),
+        }
     }
 
     /// What the daemons have logged, for error messages.

@@ -7,6 +7,7 @@ pub mod iperf3;
 pub mod latency;
 pub mod probe;
 pub mod rate;
+pub mod streams;
 pub mod tcp;
 pub mod window;
 

@@ -103,7 +103,7 @@ fn keep_apart(streams: usize, far: bool) {
 }
 
 /// Opens one connection: the sender's and the receiver's stream.
-fn connect(ends: &Ends<'_>) -> io::Result<(TcpStream, TcpStream)> {
+pub(crate) fn connect(ends: &Ends<'_>) -> io::Result<(TcpStream, TcpStream)> {
     let address = SocketAddr::new(ends.far.1, 0);
     let listener: TcpListener = ends.far.0.enter(|| {
         let socket = stream_socket(address)?;

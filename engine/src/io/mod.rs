@@ -180,6 +180,11 @@ pub(crate) trait PacketIo<'a> {
     /// Writes packets to the TUN, each in one call; what the kernel refuses is counted.
     fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats);
 
+    /// Reads no more from the TUN; true when packets were read before that nobody has asked for yet.
+    fn finish_reading(&mut self) -> bool {
+        false
+    }
+
     /// The sockets of this worker.
     fn underlay(&mut self) -> &mut Underlay;
 }

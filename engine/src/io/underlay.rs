@@ -113,6 +113,11 @@ impl Underlay {
         self.listeners
     }
 
+    /// Every socket, those that listen first.
+    pub(crate) fn sockets(&self) -> &[Socket] {
+        &self.sockets
+    }
+
     pub(crate) fn socket(&self, index: usize) -> &Socket {
         &self.sockets[index]
     }

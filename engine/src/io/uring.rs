@@ -264,6 +264,14 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
         }
     }
 
+    fn finish_reading(&mut self) -> bool {
+        let Reader::Multishot { reads, arrived } = &mut self.reader else {
+            return false;
+        };
+        reads.end(|frame| arrived.push_back(frame));
+        !arrived.is_empty()
+    }
+
     fn release(&mut self, batch: &mut TunBatch<'a>) {
         match &mut self.reader {
             Reader::Multishot { reads, .. } => reads.lend(batch.take_frames()),

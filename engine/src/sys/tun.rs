@@ -63,6 +63,27 @@ impl TunQueue {
         Ok((Self { file: fd.into() }, name))
     }
 
+    /// Goes on with a queue that somebody else opened; says which device it belongs to, and whether that has a virtio
+    /// header.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<(Self, String, bool)> {
+        // SAFETY: `ifreq` is plain old data for which all zeroes is a valid value.
+        let mut found: libc::ifreq = unsafe { std::mem::zeroed() };
+        // SAFETY: TUNGETIFF writes one `ifreq`, which `found` is, and keeps no pointer.
+        let done = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF as _, &raw mut found) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: TUNGETIFF has set the flags.
+        let flags = c_int::from(unsafe { found.ifr_ifru.ifru_flags });
+        let vnet_header = flags & libc::IFF_VNET_HDR != 0;
+        Ok((Self { file: fd.into() }, name_in(&found), vnet_header))
+    }
+
+    /// Another descriptor of the same queue.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone().map(OwnedFd::from)
+    }
+
     /// Announces which offloads this side can take; an error leaves the earlier setting.
     pub(crate) fn set_offloads(&self, bits: c_uint) -> io::Result<()> {
         // SAFETY: TUNSETOFFLOAD takes its argument by value and touches no memory of ours.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_void};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -37,14 +37,28 @@ impl UdpSocket {
         Ok(udp)
     }
 
+    /// Goes on with a socket that somebody else bound; says where.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<(Self, SocketAddr)> {
+        let socket = Socket::from(fd);
+        let not_ip = || io::Error::new(io::ErrorKind::InvalidInput, "not a socket for IP");
+        let local = socket.local_addr()?.as_socket().ok_or_else(not_ip)?;
+        let v6 = local.is_ipv6();
+        Ok((Self { socket, v6 }, local))
+    }
+
+    /// Another descriptor of the same socket.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(OwnedFd::from)
+    }
+
     /// The descriptor, for polling and for io_uring.
     pub(crate) fn raw(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    /// Lets the kernel join datagrams of one flow into one receive.
-    pub(crate) fn enable_gro(&self) -> io::Result<()> {
-        self.set(libc::SOL_UDP, libc::UDP_GRO, 1)
+    /// Whether the kernel may join datagrams of one flow into one receive.
+    pub(crate) fn set_gro(&self, on: bool) -> io::Result<()> {
+        self.set(libc::SOL_UDP, libc::UDP_GRO, on.into())
     }
 
     /// Whether one send may carry many datagrams.

@@ -291,6 +291,7 @@ pub(crate) struct LentReads<'a> {
     fd: RawFd,
     token: u64,
     armed: bool,
+    ended: bool,
 }
 
 impl<'a> LentReads<'a> {
@@ -308,6 +309,7 @@ impl<'a> LentReads<'a> {
             fd,
             token,
             armed: false,
+            ended: false,
         })
     }
 
@@ -321,9 +323,9 @@ impl<'a> LentReads<'a> {
         self.frames.publish();
     }
 
-    /// Starts the read, if it is not running.
+    /// Starts the read, if it is not running and has not been ended.
     pub(crate) fn arm(&mut self) -> io::Result<()> {
-        if self.armed {
+        if self.armed || self.ended {
             return Ok(());
         }
         let entry = opcode::ReadMulti::new(types::Fd(self.fd), 0, GROUP).build();
@@ -332,6 +334,25 @@ impl<'a> LentReads<'a> {
         unsafe { self.ring.push(entry.user_data(self.token))? };
         self.armed = true;
         Ok(())
+    }
+
+    /// Ends the read for good; what it has brought by then goes to `arrived`.
+    pub(crate) fn end(&mut self, mut arrived: impl FnMut(Frame<'a>)) {
+        self.ended = true;
+        self.ring.cancel_all();
+        loop {
+            while let Some(completion) = self.ring.next() {
+                if completion.token == self.token
+                    && let Arrival::Packet(frame) = self.take(completion)
+                {
+                    arrived(frame);
+                }
+            }
+            // Not before the kernel has said that it is done.
+            if !self.armed || self.ring.submit(1).is_err() {
+                return;
+            }
+        }
     }
 
     /// What a completion of the read brought.
@@ -372,14 +393,7 @@ impl Arrival<'_> {
 
 impl Drop for LentReads<'_> {
     fn drop(&mut self) {
-        self.ring.cancel_all();
-        // The frames go when this returns: not before the kernel has said that it is done.
-        while self.armed && self.ring.submit(1).is_ok() {
-            while let Some(completion) = self.ring.next() {
-                if completion.token == self.token {
-                    self.armed &= completion.more;
-                }
-            }
-        }
+        // The frames go when this returns.
+        self.end(drop);
     }
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(10, 5, 1, 0);
 pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(10, 5, 2, 2);
+const PEER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// IPv4 and UDP headers of an inner packet.
 pub(crate) const HEADERS: usize = 28;
 const PORT: u16 = 8285;
@@ -57,24 +58,27 @@ pub(crate) fn config(io: IoChoice) -> EngineConfig {
     }
 }
 
+/// What leads to the peer.
+pub(crate) fn table() -> SubnetTable {
+    let peer = Peer {
+        address: PEER.into(),
+        port: PORT,
+        form: PeerForm::Udp,
+        mtu: None,
+    };
+    let route = Route {
+        subnet: "10.5.2.0/24".parse().unwrap(),
+        peer,
+    };
+    SubnetTable::build(vec!["10.5.1.0/24".parse().unwrap()], [route])
+}
+
 impl Loopback {
     /// Moves this thread to a namespace of its own and starts an engine there.
     pub(crate) fn start(config: EngineConfig) -> Self {
         oracle::enter_namespace();
-        let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-        let peer = Peer {
-            address,
-            port: PORT,
-            form: PeerForm::Udp,
-            mtu: None,
-        };
-        let route = Route {
-            subnet: "10.5.2.0/24".parse().unwrap(),
-            peer,
-        };
-        let own = vec!["10.5.1.0/24".parse().unwrap()];
-        let (mtu, table) = (config.mtu, SubnetTable::build(own, [route]));
-        let engine = Engine::start(config, table).expect("an engine (are we root?)");
+        let mtu = config.mtu;
+        let engine = Engine::start(config, table()).expect("an engine (are we root?)");
         let name = engine.tun_name();
         oracle::run(&format!(
             "sysctl -q -w net.ipv6.conf.{name}.disable_ipv6=1
@@ -84,7 +88,7 @@ impl Loopback {
         ));
         let inner = UdpSocket::bind((OWN, 0)).unwrap();
         inner.connect((FAR, 9)).unwrap();
-        let peer = UdpSocket::bind((address, PORT)).unwrap();
+        let peer = UdpSocket::bind((PEER, PORT)).unwrap();
         peer.connect((Ipv4Addr::LOCALHOST, PORT)).unwrap();
         for socket in [&inner, &peer] {
             socket

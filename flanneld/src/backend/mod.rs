@@ -4,8 +4,7 @@
 mod kernel;
 mod tunnel;
 
-use crate::account::Account;
-use crate::daemon::Happening;
+use crate::daemon::{Desk, Happening};
 use crate::plan::Plan;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
@@ -21,7 +20,7 @@ use control::mac::Mac;
 use control::network::{Backend as Kind, Datapath, NetworkConfig};
 use control::sink::{Peer, TableSink};
 use control::subnet_file::previous_networks;
-use engine::Engine;
+use engine::{Engine, QueueHandle};
 use ipnet::IpNet;
 use std::io;
 use std::sync::mpsc::Sender;
@@ -47,6 +46,15 @@ pub(crate) fn check(network: &NetworkConfig, external: &ExternalInterface) -> Re
     }
 }
 
+/// Whether a packet engine carries packets.
+pub(crate) fn has_engine(network: &NetworkConfig, settings: &Settings) -> bool {
+    match network.backend {
+        Kind::Alloc | Kind::HostGw => false,
+        Kind::Udp(_) => true,
+        Kind::Vxlan(_) => settings.datapath(network) == Datapath::Userspace,
+    }
+}
+
 /// The Ethernet address of a kernel device from an earlier run: peers know it, and so it stays ours.
 pub(crate) fn standing_mac(netlink: &mut Netlink, network: &NetworkConfig) -> Result<Option<Mac>> {
     match &network.backend {
@@ -58,13 +66,14 @@ pub(crate) fn standing_mac(netlink: &mut Netlink, network: &NetworkConfig) -> Re
 }
 
 impl Backend {
-    /// Makes what the backend needs on this host; peers come with the first table.
+    /// Makes what the backend needs on this host; peers come with the first table. An engine that gets the queues of
+    /// another waits for [`Engine::go`].
     pub(crate) fn start(
         plan: &Plan,
-        settings: &Settings,
-        account: &Account,
-        happenings: Sender<Happening>,
+        desk: &Desk<'_>,
+        queues: Option<Vec<QueueHandle>>,
     ) -> Result<Self> {
+        let settings = desk.settings;
         check(&plan.network, &plan.external)?;
         let ground = Ground {
             networks: plan.network.networks().collect(),
@@ -94,9 +103,9 @@ impl Backend {
             }
             Kind::Udp(_) | Kind::Vxlan(_) => {
                 remove_devices(plan, &ground, &[])?;
-                let tunnel = Tunnel::start(plan, &settings.engine)?;
-                account.open(tunnel.engine());
-                report_failures(tunnel.engine(), happenings)?;
+                let tunnel = Tunnel::start(plan, &settings.engine, queues)?;
+                desk.account.open(tunnel.engine());
+                report_failures(tunnel.engine(), desk.happenings.clone())?;
                 Ok(Self::of(Direct::new(
                     routes()?,
                     plain(plan),

@@ -7,7 +7,7 @@ use control::host::Netlink;
 use control::host::links::TunnelSetup;
 use control::network::Backend;
 use control::sink::{Peer, PeerForm, TableSink};
-use engine::{Engine, EngineConfig, Form, Mac, Route, SourceCheck, SubnetTable};
+use engine::{Engine, EngineConfig, Form, Mac, QueueHandle, Route, SourceCheck, SubnetTable};
 use ipnet::IpNet;
 use std::io;
 use std::net::IpAddr;
@@ -36,12 +36,20 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts the engine and sets its device up.
-    pub(super) fn start(plan: &Plan, options: &EngineOptions) -> Result<Self> {
+    /// Starts the engine and sets its device up. With queues of another, it waits for [`Engine::go`].
+    pub(super) fn start(
+        plan: &Plan,
+        options: &EngineOptions,
+        queues: Option<Vec<QueueHandle>>,
+    ) -> Result<Self> {
         let form = form(plan)?;
         let port = form.port();
         let config = engine_config(plan, options, form)?;
-        let engine = Engine::start(config, SubnetTable::default())?;
+        let adopts = queues.is_some();
+        let engine = match queues {
+            None => Engine::start(config, SubnetTable::default())?,
+            Some(queues) => Engine::adopt(config, SubnetTable::default(), queues)?,
+        };
         info!("engine: {}", engine.capabilities());
         if options.source_check == SourceCheck::Off {
             warn!(
@@ -59,7 +67,10 @@ impl Tunnel {
             own: plan.lease.key.subnets().collect(),
             addresses: plan.external.addresses.clone(),
         };
-        tunnel.set_up()?;
+        match adopts {
+            true => drop(tunnel.restore()?),
+            false => tunnel.set_up()?,
+        }
         Ok(tunnel)
     }
 

@@ -16,6 +16,7 @@ mod lease;
 mod limits;
 mod peers;
 mod records;
+mod restart;
 mod road;
 mod scale;
 mod scene;

@@ -45,6 +45,14 @@ pub(crate) fn lasting(short: u64, long: u64) -> Duration {
     Duration::from_secs(if unhurried { long } else { short })
 }
 
+/// How often something is done: enough to see that it works, or to see how well.
+pub(crate) fn often(some: usize, many: usize) -> usize {
+    match env::var_os("FAULTS_LONG") {
+        None => some,
+        Some(_) => many,
+    }
+}
+
 /// Where a member is on the road.
 pub(crate) fn member_address(number: u8) -> IpAddr {
     [192, 168, 78, 11 + number].into()

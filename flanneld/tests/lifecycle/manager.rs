@@ -155,7 +155,7 @@ impl Drop for Stuck {
 }
 
 /// The first line of an answer.
-fn probe(stage: &Stage, path: &str) -> String {
+pub(super) fn probe(stage: &Stage, path: &str) -> String {
     let ask = || {
         let mut stream = TcpStream::connect("127.0.0.1:8471")?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;

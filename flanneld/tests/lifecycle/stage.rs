@@ -63,9 +63,39 @@ impl Stage {
     /// Starts a daemon.
     pub(crate) fn start(&mut self, side: Side, flags: &[&str]) {
         let mut command = self.command(side);
-        command.args(flags);
-        let daemon = Daemon::start(&mut command, &self.log_file(side)).unwrap();
+        self.start_as(side, command.args(flags));
+    }
+
+    /// Starts a daemon by this command line.
+    pub(crate) fn start_as(&mut self, side: Side, command: &mut Command) {
+        let daemon = Daemon::start(command, &self.log_file(side)).unwrap();
         self.daemons[side as usize] = Some(daemon);
+    }
+
+    /// Returns the daemon of a node, which goes on writing to its log.
+    pub(crate) fn set_aside(&mut self, side: Side) -> Daemon {
+        let log = self.log_file(side);
+        std::fs::rename(&log, log.with_extension("before")).unwrap();
+        self.daemons[side as usize].take().unwrap()
+    }
+
+    /// Starts another daemon beside the one on a node; returns the one before, which goes on writing to its log.
+    pub(crate) fn add(&mut self, side: Side, flags: &[&str]) -> Daemon {
+        let before = self.set_aside(side);
+        self.start(side, flags);
+        before
+    }
+
+    /// Ends the daemon of a side, and goes on with another.
+    pub(crate) fn put_back(&mut self, side: Side, daemon: Daemon) {
+        self.daemons[side as usize] = Some(daemon);
+        let log = self.log_file(side);
+        std::fs::rename(log.with_extension("before"), log).unwrap();
+    }
+
+    /// Waits until the daemon on a node ends by itself.
+    pub(crate) fn outlive(&mut self, side: Side) -> ExitStatus {
+        self.daemons[side as usize].take().unwrap().wait().unwrap()
     }
 
     /// The daemon's command line on a node, to be added to.

@@ -1,0 +1,98 @@
+//! Going on with what another engine worked with, in this process or the one before: its queues and sockets, and with
+//! them every packet the kernel keeps there.
+//!
+//! Two engines may share them for as long as only one is at work.
+
+use super::Engine;
+use crate::capabilities::adopt_tun;
+use crate::config::EngineConfig;
+use crate::error::StartError;
+use crate::io::underlay::Underlay;
+use crate::sockets;
+use crate::sys::tun::TunQueue;
+use crate::table::SubnetTable;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// What one worker moves packets between.
+#[derive(Debug)]
+pub struct QueueHandle {
+    /// A queue of the TUN device, which exists for as long as one of its queues is open somewhere.
+    pub tun: OwnedFd,
+    /// Sockets, those that listen first.
+    pub sockets: Vec<SocketHandle>,
+}
+
+/// A socket to other nodes.
+#[derive(Debug)]
+pub struct SocketHandle {
+    /// The port of the form it speaks; where it has that port itself, it listens.
+    pub port: u16,
+    /// The socket.
+    pub fd: OwnedFd,
+}
+
+impl QueueHandle {
+    fn try_clone(&self) -> io::Result<Self> {
+        let clone = |socket: &SocketHandle| {
+            let fd = socket.fd.try_clone()?;
+            let port = socket.port;
+            Ok(SocketHandle { port, fd })
+        };
+        Ok(Self {
+            tun: self.tun.try_clone()?,
+            sockets: self.sockets.iter().map(clone).collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+impl Engine {
+    /// Prepares to go on with the queues of another engine, whose number of workers it has then. It moves no packet
+    /// before it is told to [`go`](Engine::go).
+    pub fn adopt(
+        config: EngineConfig,
+        table: SubnetTable,
+        queues: Vec<QueueHandle>,
+    ) -> Result<Self, StartError> {
+        let (tuns, handles): (Vec<_>, Vec<_>) = queues
+            .into_iter()
+            .map(|queue| (queue.tun, queue.sockets))
+            .unzip();
+        let tun = adopt_tun(tuns, &config.offloads).map_err(|cause| StartError::Tun {
+            name: config.tun_name.clone(),
+            cause,
+        })?;
+        let underlays = handles.into_iter();
+        let underlays = underlays.map(|sockets| sockets::adopt(&config, sockets));
+        let underlays = underlays.collect::<Result<_, _>>()?;
+        Self::assemble(config, table, tun, underlays)
+    }
+
+    /// Lets the workers begin.
+    pub fn go(&self) {
+        for gate in self.threads.iter().filter_map(|_| self.gate.as_ref()) {
+            // A worker that has ended already needs no leave.
+            let _ = gate.send(());
+        }
+    }
+
+    /// What the workers work with, for another engine. While this one is at work that one must wait.
+    pub fn queues(&self) -> io::Result<Vec<QueueHandle>> {
+        self.queues.iter().map(QueueHandle::try_clone).collect()
+    }
+}
+
+/// Second descriptors of all that is about to be given to workers.
+pub(super) fn handles(queues: &[TunQueue], underlays: &[Underlay]) -> io::Result<Vec<QueueHandle>> {
+    let handle = |(queue, underlay): (&TunQueue, &Underlay)| {
+        let sockets = underlay.sockets().iter().map(|socket| {
+            let port = socket.form.port();
+            socket.udp.share().map(|fd| SocketHandle { port, fd })
+        });
+        Ok(QueueHandle {
+            tun: queue.share()?,
+            sockets: sockets.collect::<io::Result<_>>()?,
+        })
+    };
+    queues.iter().zip(underlays).map(handle).collect()
+}
