@@ -15,6 +15,7 @@ mod traffic;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -85,7 +86,8 @@ static BUILT: AtomicU64 = AtomicU64::new(0);
 /// An immutable table of next hops; build one and publish it.
 #[derive(Debug, Default)]
 pub struct SubnetTable {
-    own: Vec<IpNet>,
+    own_v4: Vec<RangeInclusive<u32>>,
+    own_v6: Vec<RangeInclusive<u128>>,
     addresses: Vec<IpAddr>,
     v4: V4,
     v6: Prefixes<u128>,
@@ -98,10 +100,12 @@ impl SubnetTable {
     /// Builds the table of a node that owns `own`, from the subnets of everybody else.
     pub fn build(own: Vec<IpNet>, routes: impl IntoIterator<Item = Route>) -> Self {
         let mut table = Self {
-            own,
             number: BUILT.fetch_add(1, Ordering::Relaxed) + 1,
             ..Self::default()
         };
+        for net in own {
+            table.add_own(net);
+        }
         let mut known = HashMap::new();
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for Route { subnet, peer } in routes {
@@ -120,6 +124,18 @@ impl SubnetTable {
     /// Adds what else is ours: addresses outside the overlay network, from which no peer can send.
     pub fn with_addresses(self, addresses: Vec<IpAddr>) -> Self {
         Self { addresses, ..self }
+    }
+
+    /// Ranges, because a prefix would be turned into one for every packet.
+    fn add_own(&mut self, net: IpNet) {
+        match net {
+            IpNet::V4(net) => self
+                .own_v4
+                .push(net.network().into()..=net.broadcast().into()),
+            IpNet::V6(net) => self
+                .own_v6
+                .push(net.network().into()..=net.broadcast().into()),
+        }
     }
 
     fn add_hop(&mut self, peer: Peer) -> u32 {
@@ -203,7 +219,10 @@ impl SubnetTable {
 
     /// Whether inner traffic for `address` is for this node.
     pub(crate) fn is_own(&self, address: IpAddr) -> bool {
-        self.own.iter().any(|net| net.contains(&address))
+        match address {
+            IpAddr::V4(v4) => holds(&self.own_v4, v4.to_bits()),
+            IpAddr::V6(v6) => holds(&self.own_v6, v6.to_bits()),
+        }
     }
 
     /// Whether inner traffic from `address` can only come from this node.
@@ -218,6 +237,10 @@ impl SubnetTable {
         self.route(address)
             .is_some_and(|peer| peer.address == node && form_key(peer.form) == mac)
     }
+}
+
+fn holds<T: PartialOrd>(ranges: &[RangeInclusive<T>], address: T) -> bool {
+    ranges.iter().any(|range| range.contains(&address))
 }
 
 fn form_key(form: PeerForm) -> Option<Mac> {
