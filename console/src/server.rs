@@ -35,7 +35,13 @@ where
         inode: fs::symlink_metadata(path)?.ino(),
     };
     let run = move || {
-        for stream in listener.incoming().flatten() {
+        // Without a descriptor to spare the next try would fail as fast.
+        let pause = |stream: &io::Result<UnixStream>| {
+            if stream.is_err() {
+                thread::sleep(ASKING);
+            }
+        };
+        for stream in listener.incoming().inspect(pause).flatten() {
             // Somebody who hangs up early is the only one to miss the answer.
             let _ = converse(stream, &answer);
         }

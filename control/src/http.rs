@@ -48,7 +48,13 @@ pub fn serve(
     page: impl Fn(&str) -> Page + Send + 'static,
 ) -> io::Result<()> {
     let serve = move || {
-        for stream in listener.incoming().flatten() {
+        // Without a descriptor to spare the next try would fail as fast.
+        let pause = |stream: &io::Result<TcpStream>| {
+            if stream.is_err() {
+                thread::sleep(PATIENCE);
+            }
+        };
+        for stream in listener.incoming().inspect(pause).flatten() {
             // Somebody who hangs up early is the only one to miss the answer.
             let _ = answer(stream, &page);
         }

@@ -83,7 +83,13 @@ impl Drop for Door {
 /// Greets callers one after another.
 fn wait(listener: UnixListener, happenings: Sender<Happening>) -> io::Result<()> {
     let greet = move || {
-        for stream in listener.incoming().flatten() {
+        // Without a descriptor to spare the next try would fail as fast.
+        let pause = |stream: &io::Result<_>| {
+            if stream.is_err() {
+                thread::sleep(GREETING);
+            }
+        };
+        for stream in listener.incoming().inspect(pause).flatten() {
             match Channel::with(stream) {
                 Ok(channel) => {
                     if let Some(successor) = greeted(channel, &listener) {
