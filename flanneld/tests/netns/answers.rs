@@ -4,10 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use benches::frames::FramePort;
 use benches::{Path, Profile, Side};
 
-use super::carry::{Crossing, assert_same, icmp_after};
-use super::inner::{DONT_FRAGMENT, IPV4_HEADER, Inner, UDP, UDP_CHECKSUM, checksum, pattern, udp};
+use super::carry::{Crossing, assert_same, icmp_after, mac, octets};
+use super::inner::{
+    DONT_FRAGMENT, ICMP, IPV4_HEADER, Inner, Ip, UDP, UDP_CHECKSUM, checksum, pattern, udp,
+};
 use super::setup::{up, versions};
 use super::traffic::{datagrams, stream};
 
@@ -232,4 +235,33 @@ versions! { a_stream_adapts_to_a_narrow_path:
     a_stream_adapts_to_a_narrow_path_in_udp_form("udp");
     a_stream_adapts_to_a_narrow_path_in_vxlan_form("vxlan");
     a_stream_adapts_to_a_narrow_path_without_offloads("udp+no-offload=all");
+}
+
+/// What a router behind node A would say of a datagram to B that does not fit its next link.
+fn fragmentation_needed(path: &Path, mtu: u16) {
+    let [a, b] = Side::BOTH.map(Side::underlay);
+    let [near, far] = Side::BOTH.map(|side| octets(&mac(path.lab().node(side), "eth0")));
+    let refused = Ip::new(a, b, UDP).packet(&udp((8285, 8285), &[0; 1400]));
+    let mut message = vec![UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(&refused.bytes[..IPV4_HEADER + 8]);
+    let sum = checksum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let router = Ipv4Addr::new(192, 168, 77, 254);
+    let packet = Ip::new(router, a, ICMP).packet(&message);
+    let frame = [near, far, vec![8, 0], packet.bytes].concat();
+    let port = FramePort::open(path.lab().node(Side::B), "eth0").unwrap();
+    port.send(&frame).unwrap();
+}
+
+#[test]
+fn what_a_router_says_of_a_narrow_link_reaches_the_containers() {
+    let path = up("udp", Profile::Offload);
+    fragmentation_needed(&path, 1400);
+    thread::sleep(Duration::from_millis(1100));
+    stream(&path, Side::A);
+    let (container, _) = path.container(Side::A);
+    let (_, target) = path.container(Side::B);
+    let route = container.run(&format!("ip route get {target}")).unwrap();
+    assert!(route.contains("mtu 1372"), "{route}");
 }

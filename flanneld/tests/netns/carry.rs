@@ -205,7 +205,8 @@ pub(crate) fn icmp_after(container: &Namespace, provoke: impl FnOnce()) -> Vec<V
     messages
 }
 
-fn mac(namespace: &Namespace, device: &str) -> String {
+/// The Ethernet address of a device.
+pub(crate) fn mac(namespace: &Namespace, device: &str) -> String {
     let said = namespace
         .run(&format!("ip -oneline link show dev {device}"))
         .unwrap();
@@ -218,7 +219,8 @@ fn mac(namespace: &Namespace, device: &str) -> String {
         .to_owned()
 }
 
-fn octets(mac: &str) -> Vec<u8> {
+/// The bytes of an Ethernet address.
+pub(crate) fn octets(mac: &str) -> Vec<u8> {
     mac.split(':')
         .map(|octet| u8::from_str_radix(octet, 16).unwrap())
         .collect()
