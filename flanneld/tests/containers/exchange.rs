@@ -1,7 +1,7 @@
 //! What containers send each other: pings, a large file, small questions, many short connections.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -33,7 +33,10 @@ fn large_file(client: &Container<'_>, server: &Container<'_>) {
         "dd if=/dev/urandom of=/www/file bs=1M count={FILE_MB} 2>/dev/null; sha256sum < /www/file"
     );
     let sent = server.run(&make);
-    let fetch = format!("wget -q -O - http://{}/file | sha256sum", server.address);
+    let fetch = format!(
+        "wget -q -O - http://{}/file | sha256sum",
+        SocketAddr::new(server.address, 80)
+    );
     assert_eq!(client.run(&fetch), sent);
 }
 
@@ -113,18 +116,22 @@ fn number_from(there: SocketAddr) -> u32 {
 }
 
 /// Who a container is to a server elsewhere.
-pub(crate) fn seen_as(client: &Container<'_>, server: &Namespace, address: Ipv4Addr) -> IpAddr {
-    let listener = listen(server, address);
+pub(crate) fn seen_as(
+    client: &Container<'_>,
+    server: &Namespace,
+    address: impl Into<IpAddr>,
+) -> IpAddr {
+    let listener = listen(server, address.into());
     let there = listener.local_addr().unwrap();
     let connect = || TcpStream::connect_timeout(&there, PATIENCE);
     let _stream = client.network.enter(connect).unwrap();
     listener.accept().unwrap().1.ip()
 }
 
-fn bind(network: &Namespace, address: Ipv4Addr) -> UdpSocket {
+fn bind(network: &Namespace, address: IpAddr) -> UdpSocket {
     network.enter(|| UdpSocket::bind((address, 0))).unwrap()
 }
 
-fn listen(network: &Namespace, address: Ipv4Addr) -> TcpListener {
+fn listen(network: &Namespace, address: IpAddr) -> TcpListener {
     network.enter(|| TcpListener::bind((address, 0))).unwrap()
 }

@@ -1,6 +1,6 @@
 //! What starts containers: docker or podman, which take the same words but for a few.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use benches::Namespace;
@@ -36,7 +36,8 @@ pub(crate) const PODMAN: Runtime = Runtime(&[
 pub(crate) struct Container<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) network: Namespace,
-    pub(crate) address: Ipv4Addr,
+    /// Where others find it.
+    pub(crate) address: IpAddr,
     runtime: Runtime,
     name: String,
 }
@@ -84,7 +85,7 @@ impl Runtime {
     pub(crate) fn find<'a>(self, machine: &'a Machine, name: &str) -> Container<'a> {
         let mut found = None;
         wait_for("a container's address", || {
-            found = self.address(machine, name);
+            found = self.address(machine, name, "-4");
             found.is_some()
         });
         let key = self.inspect(machine, name, "{{.NetworkSettings.SandboxKey}}");
@@ -104,9 +105,9 @@ impl Runtime {
         machine.run(&self.words(&["rm", "--force", name]));
     }
 
-    fn address(self, machine: &Machine, name: &str) -> Option<Ipv4Addr> {
+    fn address(self, machine: &Machine, name: &str, family: &str) -> Option<IpAddr> {
         let show = [
-            "exec", name, "ip", "-4", "-o", "addr", "show", "dev", "eth0",
+            "exec", name, "ip", family, "-o", "addr", "show", "dev", "eth0", "scope", "global",
         ];
         let shown = machine.try_run(&self.words(&show)).ok()?;
         let address = shown.split_whitespace().nth(3)?.split('/').next()?;
@@ -135,8 +136,16 @@ impl Container<'_> {
         said.unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
+    /// The same container, found at its IPv6 address.
+    pub(crate) fn in_ipv6(mut self) -> Self {
+        let found = self.runtime.address(self.machine, &self.name, "-6");
+        self.address = found.expect("an IPv6 address");
+        self
+    }
+
     /// Whether an address answers.
-    pub(crate) fn reaches(&self, address: Ipv4Addr) -> bool {
+    pub(crate) fn reaches(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
         self.try_run(&format!("ping -c 1 -W 1 {address}")).is_ok()
     }
 }

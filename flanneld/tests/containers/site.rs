@@ -28,6 +28,24 @@ pub(crate) struct Site {
 impl Site {
     /// With a network of this backend, no daemon yet.
     pub(crate) fn new(backend: &str) -> Self {
+        Self::with_config(&format!(
+            r#"{{"Network":"10.5.0.0/16","Backend":{backend}}}"#
+        ))
+    }
+
+    /// The same with IPv6 beside IPv4, also between the machines.
+    pub(crate) fn with_both_families(backend: &str) -> Self {
+        let site = Self::with_config(&format!(
+            r#"{{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd05::/48","Backend":{backend}}}"#
+        ));
+        for (number, machine) in site.machines.iter().enumerate() {
+            let address = format!("addr add fd77::{}/64 dev eth0 nodad", number + 1);
+            machine.host.ip(&address).unwrap();
+        }
+        site
+    }
+
+    fn with_config(config: &str) -> Self {
         let (switch, scratch) = (Namespace::new().unwrap(), Scratch::new().unwrap());
         let bridge =
             format!("link add br0 type bridge\naddr add {OUTSIDE}/24 dev br0\nlink set br0 up");
@@ -35,8 +53,7 @@ impl Site {
         let machines = [1, 2].map(|number| install(&switch, number, scratch.path()));
         let plan = Etcd::plan().member(&switch, OUTSIDE.into());
         let etcd = plan.unwrap().launch().unwrap();
-        let config = format!(r#"{{"Network":"10.5.0.0/16","Backend":{backend}}}"#);
-        etcd.put("/coreos.com/network/config", &config).unwrap();
+        etcd.put("/coreos.com/network/config", config).unwrap();
         for machine in &machines {
             let settings = format!(
                 "FLANNELD_ETCD_ENDPOINTS={}\nFLANNELD_IFACE=eth0\nFLANNELD_IP_MASQ=true\n",
