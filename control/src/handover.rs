@@ -209,7 +209,9 @@ impl Channel {
         if stream.take(text as u64).read_to_end(&mut bytes)? < text {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let word = serde_json::from_slice(&bytes)?;
+        // Said whole, and yet cut short: nonsense, which the error would report as an early end.
+        let word = serde_json::from_slice(&bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let mut received = Vec::new();
         while received.len() < descriptors {
             self.receive_chunk(&mut received)?;
