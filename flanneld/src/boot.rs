@@ -1,9 +1,11 @@
 //! From nothing to a daemon at work: everything in the order it depends on each other.
 
-use crate::backend::{self, Backend};
+use crate::backend::Backend;
+use crate::beginning::{self, Beginning};
 use crate::caller::Caller;
 use crate::contact::Contact;
 use crate::daemon::{Daemon, Desk, Happening};
+use crate::manager;
 use crate::plan::{Plan, own_attrs, vtep_mac};
 use crate::recall::Recall;
 use crate::renewal::Renewal;
@@ -13,8 +15,7 @@ use crate::take_over::Predecessor;
 use crate::underlay::Underlay;
 use crate::upkeep::Rules;
 use crate::vitals::Vitals;
-use crate::{manager, recall};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use control::acquire::{Wish, acquire};
 use control::clock::since_boot;
 use control::hold::{Hold, Terms};
@@ -23,9 +24,8 @@ use control::host::external_interface::{self, ExternalInterface, Families};
 use control::in_force::InForce;
 use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
-use control::memory::Memory;
 use control::network::NetworkConfig;
-use control::registry::{EtcdRegistry, FileRegistry, News, Registry, Snapshot, Watch};
+use control::registry::{EtcdRegistry, FileRegistry, Registry, Watch};
 use control::subnet_file::previous_subnets;
 use control::sync::Sync;
 use engine::{QueueHandle, StartError};
@@ -43,18 +43,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const BUSY_TRIES: u32 = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a daemon begins with.
-struct Beginning {
-    network: NetworkConfig,
-    config: String,
-    external: ExternalInterface,
-    lease: Lease,
-    /// What an earlier run knew of others; none if the registry itself was asked.
-    peers: Option<Snapshot>,
-    /// The daemon that is to end once this one is at work.
-    predecessor: Option<Predecessor>,
-}
-
 /// Starts everything; `None` when asked to stop meanwhile.
 pub(crate) fn boot<'a>(
     desk: &'a Desk<'a>,
@@ -65,104 +53,18 @@ pub(crate) fn boot<'a>(
     let registry = open_registry(desk.settings)?;
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
     let beginning = match predecessor {
-        Some(predecessor) => Some(from_predecessor(desk, predecessor, &mut netlink)?),
-        None => begin(desk, recall, &registry, &mut netlink, inbox)?,
+        Some(predecessor) => Some(beginning::from_predecessor(
+            desk,
+            predecessor,
+            &mut netlink,
+        )?),
+        None => beginning::begin(desk, recall, &registry, &mut netlink, inbox)?,
     };
     let Some(beginning) = beginning else {
         return Ok(None);
     };
     info!("lease acquired: {}", beginning.lease);
     set_up(desk, registry, netlink, beginning).map(Some)
-}
-
-/// From the registry, or from memory where there is one and the registry does not answer soon.
-fn begin(
-    desk: &Desk<'_>,
-    recall: Recall,
-    registry: &Arc<dyn Registry>,
-    netlink: &mut Netlink,
-    inbox: &Receiver<Happening>,
-) -> Result<Option<Beginning>> {
-    if let Some(memory) = recall::memory(desk, recall)
-        && let Err(why) = recall::answers_soon(registry)
-        && let Some(beginning) = from_memory(desk, memory, &why, netlink)?
-    {
-        return Ok(Some(beginning));
-    }
-    from_registry(desk, &**registry, netlink, inbox)
-}
-
-fn from_predecessor(
-    desk: &Desk<'_>,
-    mut predecessor: Predecessor,
-    netlink: &mut Netlink,
-) -> Result<Beginning> {
-    let unusable = "what the old daemon knows cannot be used";
-    let known = recall::usable(predecessor.memory()?).context(unusable)?;
-    if predecessor.has_engine() != backend::has_engine(&known.network, desk.settings) {
-        bail!(
-            "the old daemon carries packets another way than this one would: give both the same --vxlan-datapath, or restart instead"
-        );
-    }
-    let external = find_interface(netlink, desk.settings, &known.network)?;
-    let mac = backend::standing_mac(netlink, &known.network)?;
-    let lease = known.held_at(&external, mac).context(
-        "the old daemon has another public address than this one would have: give both the same --iface and --public-ip",
-    )?;
-    Ok(Beginning {
-        external,
-        lease,
-        peers: Some(known.memory.snapshot()),
-        network: known.network,
-        config: known.config,
-        predecessor: Some(predecessor),
-    })
-}
-
-fn from_memory(
-    desk: &Desk<'_>,
-    memory: (Memory, Duration),
-    why: &str,
-    netlink: &mut Netlink,
-) -> Result<Option<Beginning>> {
-    let Some(recalled) = recall::usable(memory) else {
-        return Ok(None);
-    };
-    let external = find_interface(netlink, desk.settings, &recalled.network)?;
-    let mac = backend::standing_mac(netlink, &recalled.network)?;
-    let lease = recalled.held_at(&external, mac);
-    recalled.tell(lease.as_ref(), why);
-    Ok(lease.map(|lease| Beginning {
-        external,
-        lease,
-        peers: Some(recalled.memory.snapshot()),
-        network: recalled.network,
-        config: recalled.config,
-        predecessor: None,
-    }))
-}
-
-fn from_registry(
-    desk: &Desk<'_>,
-    registry: &dyn Registry,
-    netlink: &mut Netlink,
-    inbox: &Receiver<Happening>,
-) -> Result<Option<Beginning>> {
-    let Some((network, config)) = wait_for_network(desk, registry, inbox) else {
-        return Ok(None);
-    };
-    let external = find_interface(netlink, desk.settings, &network)?;
-    backend::check(&network, &external)?;
-    let mac = backend::standing_mac(netlink, &network)?;
-    let lease = wait_for_lease(desk, registry, &network, &external, mac, inbox);
-    Ok(lease.map(|lease| Beginning {
-        network,
-        config,
-        external,
-        lease,
-        peers: None,
-        predecessor: None,
-    }))
 }
 
 /// Sets the host up and begins to follow the registry.
@@ -177,23 +79,17 @@ fn set_up<'a>(
         config,
         external,
         lease,
-        peers,
-        mut predecessor,
+        sync,
+        remembered,
+        predecessor,
     } = beginning;
     let settings = desk.settings;
     let plan = Plan::new(network.clone(), external, lease);
-    let queues = match &mut predecessor {
-        Some(predecessor) => predecessor.queues(),
-        None => None,
-    };
-    let backend = start_backend(desk, &plan, queues)?;
-    let remembered = peers.is_some();
     let alone = predecessor.is_none();
-    let mut sync = Sync::new(plan.screen(), backend);
-    if let Some(peers) = peers {
-        sync.hear(News::Snapshot(peers), since_boot());
-        sync.settle(since_boot());
-    }
+    let sync = match sync {
+        Some(sync) => sync,
+        None => Sync::new(plan.screen(), start_backend(desk, &plan, None)?),
+    };
     let rules = Rules::start(&plan, settings)?;
     let subnet_told = plan.write_subnet_file(settings);
     let hold = hold(&*registry, &plan, settings, remembered);
@@ -225,7 +121,7 @@ fn set_up<'a>(
 }
 
 /// The kernel lets go of the sockets of a daemon that was killed a moment after it is gone.
-fn start_backend(
+pub(crate) fn start_backend(
     desk: &Desk<'_>,
     plan: &Plan,
     mut queues: Option<Vec<QueueHandle>>,
@@ -288,7 +184,7 @@ pub(crate) fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
 }
 
 /// Waits for a network config that can be used, and gives its text as well; each fault is told once.
-fn wait_for_network(
+pub(crate) fn wait_for_network(
     desk: &Desk<'_>,
     registry: &dyn Registry,
     inbox: &Receiver<Happening>,
@@ -306,7 +202,7 @@ fn wait_for_network(
 }
 
 /// Waits for the registry to give a lease; `None` when asked to stop.
-fn wait_for_lease(
+pub(crate) fn wait_for_lease(
     desk: &Desk<'_>,
     registry: &dyn Registry,
     network: &NetworkConfig,
@@ -367,7 +263,7 @@ fn pause(
 }
 
 /// Finds the interface to the other nodes and says which one it is.
-fn find_interface(
+pub(crate) fn find_interface(
     netlink: &mut Netlink,
     settings: &Settings,
     network: &NetworkConfig,

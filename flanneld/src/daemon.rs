@@ -90,6 +90,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     let (mut recall, mut door) = (Recall::Allowed, None);
     while let Some(mut daemon) = boot(&desk, recall, &inbox, predecessor.take())? {
         if door.is_none() && succeeds {
+            daemon.report();
             _console = Some(desk.answer()?);
         }
         door.get_or_insert_with(|| Door::open(&desk, inherited_door.take()));

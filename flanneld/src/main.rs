@@ -3,6 +3,7 @@
 mod account;
 mod args;
 mod backend;
+mod beginning;
 mod boot;
 mod caller;
 mod cleanup;

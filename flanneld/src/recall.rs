@@ -1,4 +1,4 @@
-//! A start while the store is away: from what an earlier run wrote down.
+//! What an earlier run wrote down, for a start that need not wait for the store.
 
 use crate::daemon::Desk;
 use crate::plan::{own_attrs, vtep_mac};
@@ -9,12 +9,12 @@ use control::memory::{Forgotten, Memory, told};
 use control::network::NetworkConfig;
 use control::registry::{Registry, RegistryError};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::warn;
 
-/// How long a start waits for the registry when it could do without. A store in the same network answers in a
+/// How long a start waits for the registry when packets pass already. A store in the same network answers in a
 /// tenth of it; one that is slower is heard a moment later, and set against what was remembered.
 const HEAD_START: Duration = Duration::from_millis(150);
 
@@ -53,19 +53,27 @@ pub(crate) fn memory(desk: &Desk<'_>, recall: Recall) -> Option<(Memory, Duratio
     }
 }
 
-/// Asks the registry and waits a moment; an error says why it did not answer.
-pub(crate) fn answers_soon(registry: &Arc<dyn Registry>) -> Result<(), String> {
-    let (sender, answer) = sync_channel(1);
-    let asked = Arc::clone(registry);
-    let ask = move || drop(sender.send(asked.config()));
-    if thread::Builder::new().spawn(ask).is_err() {
-        return Ok(());
+/// A question to the registry, on a thread of its own, for a sign of life.
+pub(crate) struct Asked(Receiver<Result<String, RegistryError>>);
+
+impl Asked {
+    /// Asks.
+    pub(crate) fn begin(registry: &Arc<dyn Registry>) -> Self {
+        let (sender, answer) = sync_channel(1);
+        let asked = Arc::clone(registry);
+        // Where no thread is to be had there will be no answer.
+        let _ = thread::Builder::new().spawn(move || drop(sender.send(asked.config())));
+        Self(answer)
     }
-    match answer.recv_timeout(HEAD_START) {
-        Ok(Err(RegistryError::Unavailable(why))) => Err(why),
-        // It answers; whatever it says, it has to be asked again.
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!("no answer within {} ms", HEAD_START.as_millis())),
+
+    /// Waits a moment for the answer; an error says why there is none.
+    pub(crate) fn answered_soon(&self) -> Result<(), String> {
+        match self.0.recv_timeout(HEAD_START) {
+            Ok(Err(RegistryError::Unavailable(why))) => Err(why),
+            // It answers; whatever it says, it has to be asked again.
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("no answer within {} ms", HEAD_START.as_millis())),
+        }
     }
 }
 
@@ -110,17 +118,13 @@ impl Recalled {
         })
     }
 
-    /// Tells that a start goes by this.
-    pub(crate) fn tell(&self, lease: Option<&Lease>, why: &str) {
-        match lease {
-            Some(lease) => info!(
-                "the store does not answer: {why}. Starting with what this node knew {} ago: lease {lease}, {} records",
-                told(self.age),
-                self.memory.records.len()
-            ),
-            None => warn!(
-                "what this node knew is not used: it is from another host, or from this one with another public address. This start needs the store"
-            ),
-        }
+    /// Tells what a start goes by.
+    pub(crate) fn told(&self) -> String {
+        format!(
+            "what this node knew {} ago: lease {}, {} records",
+            told(self.age),
+            self.memory.own,
+            self.memory.records.len()
+        )
     }
 }

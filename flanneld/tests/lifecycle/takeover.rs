@@ -385,7 +385,9 @@ fn probes_are_answered_before_and_after_a_takeover() {
     wait("the door", || door(&stage).exists());
     let mut old = stage.add(A, &[&flags[..], &["--takeover"]].concat());
     while old.ended().unwrap().is_none() {
-        assert!(ready(&stage));
+        let answer = super::manager::probe(&stage, "/readyz");
+        // One the old daemon had taken when it ended is not answered, and asked again.
+        assert!(answer.is_empty() || answer.contains("200"), "{answer}");
         sleep(Duration::from_millis(1));
     }
     stage.wait_for(A, "took over from process");
