@@ -33,6 +33,7 @@ pub mod report;
 pub mod run;
 pub mod scale;
 pub mod scratch;
+pub mod soak;
 pub mod stats;
 mod sys;
 pub mod traffic;

@@ -134,6 +134,24 @@ impl Path {
         }
     }
 
+    /// The process of the daemon at a side, if there is one.
+    pub fn process(&self, side: Side) -> Option<u32> {
+        match &self.carriers[side as usize] {
+            Carrier::Daemon(daemon) => Some(daemon.id()),
+            _ => None,
+        }
+    }
+
+    /// The directory of the records, where leases are kept in one.
+    pub fn records(&self) -> PathBuf {
+        self.lab.scratch().join("store/subnets")
+    }
+
+    /// What the record of a subnet is called there.
+    pub fn record_name(&self, subnet: Subnet) -> String {
+        format!("{}-{}", subnet.base, subnet.length)
+    }
+
     /// Stops the daemon at a side and starts another at once.
     pub fn restart(&mut self, side: Side, flanneld: &std::path::Path) -> io::Result<()> {
         let carrier = &mut self.carriers[side as usize];
