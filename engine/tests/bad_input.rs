@@ -105,12 +105,7 @@ fn bad_inner_packets_are_told_apart(io: IoChoice) {
 
 #[test]
 fn bad_inner_packets_are_told_apart_in_every_way_of_moving_packets() {
-    for io in [
-        IoChoice::UringMultishot,
-        IoChoice::UringOneshot,
-        IoChoice::Epoll,
-        IoChoice::SingleQueue,
-    ] {
+    for io in loopback::ways() {
         std::thread::spawn(move || bad_inner_packets_are_told_apart(io))
             .join()
             .unwrap();

@@ -79,12 +79,7 @@ fn allocates_nothing(io: IoChoice) {
 /// One test, so that nothing else in this process allocates while it counts.
 #[test]
 fn forwarding_allocates_nothing_in_every_way_of_moving_packets() {
-    for io in [
-        IoChoice::UringMultishot,
-        IoChoice::UringOneshot,
-        IoChoice::Epoll,
-        IoChoice::SingleQueue,
-    ] {
+    for io in loopback::ways() {
         std::thread::spawn(move || allocates_nothing(io))
             .join()
             .unwrap();

@@ -109,12 +109,7 @@ fn forwards_by_reference(io: IoChoice) {
 /// One test, so that nothing else in this process copies while it counts.
 #[test]
 fn payload_is_forwarded_by_reference_in_every_way_of_moving_packets() {
-    for io in [
-        IoChoice::UringMultishot,
-        IoChoice::UringOneshot,
-        IoChoice::Epoll,
-        IoChoice::SingleQueue,
-    ] {
+    for io in loopback::ways() {
         std::thread::spawn(move || forwards_by_reference(io))
             .join()
             .unwrap();

@@ -34,7 +34,8 @@ fn a_worker_answers(io: IoChoice) {
     }
     let counters = lab.engine.halt(Duration::from_secs(10));
     assert_eq!(counters.imbalance(), 0);
-    lab.inner.send(&[7; 100]).unwrap();
+    // The device goes away with its worker, sooner or later.
+    let _ = lab.inner.send(&[7; 100]);
     sleep(Duration::from_millis(20));
     assert_eq!(
         lab.engine.counters(),

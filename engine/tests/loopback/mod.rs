@@ -73,6 +73,16 @@ pub(crate) fn table() -> SubnetTable {
     SubnetTable::build(vec!["10.5.1.0/24".parse().unwrap()], [route])
 }
 
+/// Every way of moving packets; those of io_uring are left out where the environment has `WITHOUT_IO_URING`, as on
+/// a kernel that is too old for them.
+pub(crate) fn ways() -> Vec<IoChoice> {
+    let mut ways = vec![IoChoice::Epoll, IoChoice::SingleQueue];
+    if std::env::var_os("WITHOUT_IO_URING").is_none() {
+        ways.extend([IoChoice::UringMultishot, IoChoice::UringOneshot]);
+    }
+    ways
+}
+
 impl Loopback {
     /// Moves this thread to a namespace of its own and starts an engine there.
     pub(crate) fn start(config: EngineConfig) -> Self {

@@ -75,7 +75,7 @@ versions! { nobody_is_unreachable:
     a_container_learns_in_udp_form_that_nobody_has_an_address("udp");
     a_container_learns_in_vxlan_form_that_nobody_has_an_address("vxlan");
     a_container_learns_over_epoll_that_nobody_has_an_address("udp+io=epoll");
-    a_container_learns_over_io_uring_that_nobody_has_an_address("udp+io=uring-multishot");
+    a_container_learns_over_io_uring_that_nobody_has_an_address("udp+io=uring");
     a_container_learns_over_a_single_queue_that_nobody_has_an_address("udp+io=single-queue");
 }
 

@@ -105,7 +105,7 @@ versions! { carries:
     carries_where_rings_cannot_be_asked("udp+io=uring", no_register(uring::REGISTER_PROBE, EINVAL), BATCHED);
     carries_where_rings_lend_no_frames("vxlan+io=uring", no_register(uring::REGISTER_PBUF_RING, EINVAL), BATCHED);
     carries_where_no_memory_may_be_locked("vxlan+io=uring-oneshot", no_register(uring::REGISTER_BUFFERS, ENOMEM), BATCHED);
-    carries_where_rings_cannot_cancel("udp+io=uring-multishot", no_register(uring::REGISTER_SYNC_CANCEL, EINVAL), "multishot");
+    carries_where_multishot_reads_cannot_be_cancelled("udp+io=uring-multishot", no_register(uring::REGISTER_SYNC_CANCEL, EINVAL), "multishot");
     carries_without_multi_queue("udp+workers=2", Kernel::whole().without_multi_queue(), "1 worker(s)");
     carries_with_one_queue_of_two("vxlan+workers=2", Kernel::whole().with_queues_at_most(1), "1 worker(s)");
     carries_without_virtio_headers("udp", Kernel::whole().without_virtio_header(), PLAIN_QUEUE);

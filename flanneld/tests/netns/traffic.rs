@@ -169,7 +169,7 @@ versions! { containers_talk:
     containers_talk_without_any_offload("udp+no-offload=all", Profile::Offload);
     containers_talk_with_kernel_vxlan_without_any_offload("mixed-vxlan+no-offload=all", Profile::Offload);
     containers_talk_with_kernel_vxlan_over_a_single_plain_queue("mixed-vxlan+io=single-queue", Profile::Offload);
-    containers_talk_with_kernel_vxlan_over_io_uring("mixed-vxlan+io=uring-multishot", Profile::Offload);
+    containers_talk_with_kernel_vxlan_over_io_uring("mixed-vxlan+io=uring", Profile::Offload);
     containers_talk_over_two_workers("udp+workers=2", Profile::Offload);
     containers_talk_while_workers_spin("vxlan+spin=50", Profile::Offload);
 }
