@@ -115,6 +115,14 @@ impl<'a> Inbound<'a> {
         stats.add(Counter::CopiedBytes, headers.len() as u64);
         stats.add(Counter::FromUnderlay, merger.unsegmented() as u64);
         merger.clear();
+        for transport in io.refusals().hopeless() {
+            if merger.give_up(transport) {
+                tracing::warn!(
+                    "the device refuses joined packets ({transport:?}): they are written one by one from now on, which \
+                     costs speed; --no-offload=merge does so from the start"
+                );
+            }
+        }
     }
 
     /// Step 2, and the datagrams of the message one by one.

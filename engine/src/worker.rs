@@ -105,7 +105,7 @@ mod tests {
     use crate::answers::Answers;
     use crate::config::SourceCheck;
     use crate::io::TunBatch;
-    use crate::io::tun_writer::Outgoing;
+    use crate::io::tun_writer::{Outgoing, Refusals};
     use crate::io::underlay::Underlay;
     use crate::outbound::VxlanIdentity;
     use crate::stats::WorkerStats;
@@ -137,6 +137,10 @@ mod tests {
         fn release(&mut self, _: &mut TunBatch<'a>) {}
 
         fn write_tun(&mut self, _: &Outgoing<'_, '_>, _: &WorkerStats) {}
+
+        fn refusals(&self) -> Refusals {
+            Refusals::default()
+        }
 
         fn underlay(&mut self) -> &mut Underlay {
             &mut self.underlay

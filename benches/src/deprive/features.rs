@@ -76,6 +76,13 @@ impl Kernel {
         self.refusing(set.with_any_of(2, bits))
     }
 
+    /// The TUN takes nothing that was joined from more than two packets, whatever it has promised.
+    pub fn without_joined_packets(self) -> Self {
+        // A virtio header, the first packet, and the payloads of the others: four parts or more.
+        let write = Refusal::of(libc::SYS_writev, libc::EINVAL);
+        self.refusing(write.with_any_of(2, !3))
+    }
+
     /// No send carries many datagrams, as before Linux 4.18.
     pub fn without_udp_segment(self) -> Self {
         self.without_udp_option(libc::UDP_SEGMENT)

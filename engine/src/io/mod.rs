@@ -19,7 +19,7 @@ use crate::stats::WorkerStats;
 use crate::sys::tun::TunQueue;
 use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
-use tun_writer::Outgoing;
+use tun_writer::{Outgoing, Refusals};
 use underlay::Underlay;
 
 /// Bytes in front of each packet: room for a VXLAN and Ethernet header, a cache line.
@@ -184,6 +184,9 @@ pub(crate) trait PacketIo<'a> {
     fn finish_reading(&mut self) -> bool {
         false
     }
+
+    /// How super-packets fared at the TUN.
+    fn refusals(&self) -> Refusals;
 
     /// The sockets of this worker.
     fn underlay(&mut self) -> &mut Underlay;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ringbuf::Pool;
 
-use super::tun_writer::{Outgoing, TunWriter};
+use super::tun_writer::{Outgoing, Refusals, TunWriter};
 use super::underlay::Underlay;
 use super::{PacketIo, Parts, Patience, Ready, TunBatch};
 use crate::stats::WorkerStats;
@@ -104,6 +104,10 @@ impl<'a> PacketIo<'a> for PollIo<'a> {
 
     fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats) {
         self.writer.write_all(&self.tun, outgoing, stats);
+    }
+
+    fn refusals(&self) -> Refusals {
+        self.writer.refusals
     }
 
     fn underlay(&mut self) -> &mut Underlay {

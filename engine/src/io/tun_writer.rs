@@ -8,8 +8,10 @@ use crate::stats::{Counter, DropReason, WorkerStats};
 use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
 use crate::wire::Piece;
+use crate::wire::l4::Transport;
 use crate::wire::merge::TunWrite;
 use crate::wire::unmerge::{self, HEADER_MAX, Part};
+use crate::wire::virtio::VirtioNetHdr;
 
 /// Parts of one write at most: a virtio header, a first packet and the payloads of 127 others.
 pub(crate) const PARTS_MAX: usize = 129;
@@ -61,11 +63,43 @@ impl<'p> Outgoing<'p, '_> {
     }
 }
 
+/// So many super-packets of one kind refused in a row, and none is worth another try.
+const REFUSALS_MAX: u32 = 16;
+
+/// How super-packets fared of late, by kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refusals {
+    tcp: u32,
+    udp: u32,
+}
+
+impl Refusals {
+    /// The kinds that the kernel will not take.
+    pub(crate) fn hopeless(self) -> impl Iterator<Item = Transport> {
+        let counted = [(Transport::Tcp, self.tcp), (Transport::Udp, self.udp)];
+        let hopeless = counted
+            .into_iter()
+            .filter(|(_, count)| *count >= REFUSALS_MAX);
+        hopeless.map(|(transport, _)| transport)
+    }
+
+    /// Notes what became of a write.
+    pub(crate) fn note(&mut self, write: &TunWrite, refused: bool) {
+        let count = match write.header.gso() {
+            VirtioNetHdr::GSO_NONE => return,
+            VirtioNetHdr::GSO_UDP_L4 => &mut self.udp,
+            _ => &mut self.tcp,
+        };
+        *count = if refused { *count + 1 } else { 0 };
+    }
+}
+
 /// Writes packets with one `writev` each.
 #[derive(Debug)]
 pub(crate) struct TunWriter {
     /// Whether each packet is preceded by a virtio header.
     pub(crate) vnet: bool,
+    pub(crate) refusals: Refusals,
     gather: GatherArrays,
 }
 
@@ -73,6 +107,7 @@ impl TunWriter {
     pub(crate) fn new(vnet: bool) -> Self {
         Self {
             vnet,
+            refusals: Refusals::default(),
             gather: GatherArrays::with_room(1, PARTS_MAX),
         }
     }
@@ -87,7 +122,10 @@ impl TunWriter {
         let mut done = Written::default();
         for write in outgoing.writes {
             match self.write(tun, outgoing, write) {
-                Ok(()) => done.count(write),
+                Ok(()) => {
+                    self.refusals.note(write, false);
+                    done.count(write);
+                }
                 Err(error) => self.refused(tun, outgoing, write, &error, stats),
             }
         }
@@ -133,6 +171,8 @@ impl TunWriter {
             }
             return done.record(stats);
         }
+        self.refusals
+            .note(write, error.raw_os_error() == Some(libc::EINVAL));
         stats.add(Counter::OffloadRetries, 1);
         let payloads = outgoing.payloads_of(write);
         let mut part = Part {

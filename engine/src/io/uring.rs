@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use ringbuf::{BufRing, Frame, Pool};
 
-use super::tun_writer::{Outgoing, PARTS_MAX, TunWriter, Written};
+use super::tun_writer::{Outgoing, PARTS_MAX, Refusals, TunWriter, Written};
 use super::underlay::Underlay;
 use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Patience, Ready, TunBatch, is_dry};
 use crate::stats::WorkerStats;
@@ -302,6 +302,10 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
         }
     }
 
+    fn refusals(&self) -> Refusals {
+        self.writes.single.refusals
+    }
+
     fn underlay(&mut self) -> &mut Underlay {
         &mut self.underlay
     }
@@ -429,6 +433,7 @@ impl WriteBatch {
             if result < 0 {
                 refused.push((index, -result));
             } else {
+                single.refusals.note(&chunk.writes[index], false);
                 written.count(&chunk.writes[index]);
             }
         });

@@ -6,10 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use benches::{Path, Profile, Side};
+use benches::deprive::Kernel;
+use benches::{Lab, Path, Profile, Side};
 
 use super::exit::account;
-use super::setup::{up, versions};
+use super::setup::{flanneld, up, versions};
 use super::traffic::{datagrams, stream};
 
 /// A tracer that makes calls of a running daemon's worker fail.
@@ -95,4 +96,29 @@ versions! { a_refused_call_loses_nothing:
     emsgsize_on_a_run_resends_it("udp+io=epoll", Side::A, "sendmmsg", "EMSGSIZE");
     a_super_packet_the_tun_refuses_is_written_packet_by_packet("udp+io=epoll", Side::B, "writev", "EINVAL");
     a_super_packet_there_is_no_memory_for_is_written_packet_by_packet("vxlan+io=epoll", Side::B, "writev", "ENOMEM");
+}
+
+/// The device takes joined packets at the start, and none of more than two afterwards: joining is
+/// given up, so that it does not fail for ever, and told once.
+#[test]
+fn joining_is_given_up_where_the_device_refuses_what_was_joined() {
+    let mut lab = Lab::new(Profile::Offload).unwrap();
+    lab.set_kernel(Side::B, Kernel::whole().without_joined_packets());
+    let spec = "udp+io=epoll".parse().unwrap();
+    let mut path = Path::connect(lab, &spec, flanneld()).unwrap();
+    path.wait_until_connected().unwrap();
+    stream(&path, Side::A);
+    datagrams(&path, Side::A);
+    stream(&path, Side::A);
+    let daemon = path.daemon(Side::B).unwrap();
+    daemon.stop().unwrap();
+    let log = daemon.log();
+    let counts = account(&log);
+    let told = log
+        .lines()
+        .filter(|line| line.contains("refuses joined packets (Tcp)"));
+    assert_eq!(told.count(), 1, "{log}");
+    let retries = counts["offload_retries"];
+    assert!((16..1000).contains(&retries), "{counts:?}");
+    assert!(!counts.contains_key("in_tun_refused"), "{counts:?}");
 }

@@ -177,6 +177,15 @@ impl Merger {
         self.unsegmented = 0;
     }
 
+    /// Joins no packets of this kind any more; tells whether it did so far.
+    pub fn give_up(&mut self, transport: Transport) -> bool {
+        let wanted = match transport {
+            Transport::Tcp => &mut self.config.tcp,
+            Transport::Udp => &mut self.config.udp,
+        };
+        std::mem::take(wanted)
+    }
+
     fn merges(&self, transport: Transport) -> bool {
         let wanted = match transport {
             Transport::Tcp => self.config.tcp,
