@@ -221,6 +221,31 @@ pub struct Stats {
     pub uptime_seconds: u64,
     /// In the order packets meet them.
     pub counters: Vec<Count>,
+    /// Sizes of batches and times of turns.
+    #[serde(default)]
+    pub spreads: Vec<Spread>,
+}
+
+/// How often a measure had which size, since the daemon was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Its name.
+    pub name: String,
+    /// What it measures.
+    pub about: String,
+    /// The sum of all values.
+    pub sum: u64,
+    /// By size, smallest first.
+    pub buckets: Vec<Bucket>,
+}
+
+/// Values above the bucket before and not above this one's bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The bound; none in the last.
+    pub most: Option<u64>,
+    /// How many there were.
+    pub count: u64,
 }
 
 /// A counter.

@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Tell what was not carried, why, and how often at the moment
     Drops(Rates),
 
+    /// Watch what the daemon moves: rates by peer and worker, drops, sizes of batches
+    Top(Top),
+
     /// Check a network config before it is rolled out
     #[command(subcommand)]
     Config(Config),
@@ -100,6 +103,17 @@ pub(crate) struct Asking {
     /// Print JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The flags of `top`.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) asking: Asking,
+
+    /// How often to ask
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub(crate) interval: Duration,
 }
 
 /// What can be done with a config.

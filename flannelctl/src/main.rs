@@ -9,6 +9,7 @@ mod doctor;
 mod echo;
 mod exit;
 mod ping;
+mod top;
 mod trip;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn run(command: &Command) -> Exit {
         Command::Routes(asking) => ask::routes(asking),
         Command::Stats(asking) => ask::stats(asking),
         Command::Drops(rates) => ask::drops(rates),
+        Command::Top(arguments) => top::run(arguments),
         Command::Config(Config::Check(arguments)) => config::check(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Capture(arguments) => capture::run(arguments),

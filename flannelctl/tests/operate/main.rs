@@ -7,6 +7,7 @@
 )]
 
 mod cures;
+mod live;
 mod monitoring;
 mod questions;
 mod scene;

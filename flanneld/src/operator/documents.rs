@@ -3,13 +3,13 @@
 use super::board::{LeaseNote, Note, Notes};
 use super::{Sources, Way, header};
 use console::answers::{
-    Count, Drop, Drops, Engine, Example, Lease, Peer, Peers, Route, Routes, SCHEMA, Stats, Status,
-    Store, Traffic,
+    Bucket, Count, Drop, Drops, Engine, Example, Lease, Peer, Peers, Route, Routes, SCHEMA, Spread,
+    Stats, Status, Store, Traffic,
 };
 use control::clock::since_boot;
 use control::health::LIFE;
 use control::sink::PeerForm;
-use engine::{Counter, Counters, DropReason};
+use engine::{Counter, Counters, DropReason, Measure};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -128,6 +128,10 @@ impl Sources {
             schema: SCHEMA,
             uptime_seconds: ago(self.started, since_boot()),
             counters: counters.chain(drops).collect(),
+            spreads: Measure::ALL
+                .iter()
+                .map(|&one| spread(one, &total))
+                .collect(),
         }
     }
 
@@ -229,6 +233,19 @@ fn lease(note: &LeaseNote, now: Duration) -> Lease {
         renewal_in_seconds: note.renewal.map(until),
         expires_in_seconds: note.end.map(until),
         record: note.record.clone(),
+    }
+}
+
+fn spread(measure: Measure, total: &Counters) -> Spread {
+    let values = total.distribution(measure);
+    let buckets = values.buckets();
+    Spread {
+        name: measure.name().to_owned(),
+        about: measure.about().to_owned(),
+        sum: values.sum,
+        buckets: buckets
+            .map(|(most, count)| Bucket { most, count })
+            .collect(),
     }
 }
 
