@@ -1,7 +1,7 @@
 //! Answers probes over HTTP: whether the daemon does its work, and whether containers may rely on it.
 
 use crate::clock::since_boot;
-use crate::http::{self, Page};
+use crate::http::{self, Gate, Page};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ struct State {
 }
 
 impl Health {
-    /// Answers on a socket from now on, "not ready" at first.
-    pub fn serve(&self, listener: TcpListener) -> io::Result<()> {
+    /// Answers on a socket until the gate is closed, "not ready" at first.
+    pub fn serve(&self, listener: TcpListener, gate: &Gate) -> io::Result<()> {
         let health = self.clone();
-        http::serve(listener, "health", move |path| {
+        http::serve(listener, "health", gate, move |path| {
             health.verdict(path, since_boot())
         })
     }
@@ -72,7 +72,7 @@ mod tests {
     fn serve(health: &Health) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        health.serve(listener).unwrap();
+        health.serve(listener, &Gate::default()).unwrap();
         address
     }
 

@@ -4,8 +4,11 @@
 //! can make the daemon keep many.
 
 use crate::clock::since_boot;
+use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -41,22 +44,53 @@ impl Page {
     }
 }
 
-/// Answers on a socket from now on, on a thread of its own, with the page for each path.
+/// Ends answering on sockets that another process goes on with, without cutting anybody off.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Mutex<bool>>);
+
+impl Gate {
+    /// Returns when the last question taken has been answered; those that come are left to others.
+    pub fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Takes a question that has come, and answers it, unless the gate is closed.
+    fn pass(
+        &self,
+        listener: &TcpListener,
+        page: &impl Fn(&str) -> Page,
+    ) -> io::Result<ControlFlow<()>> {
+        let closed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Ok(ControlFlow::Break(()));
+        }
+        let (stream, _) = listener.accept()?;
+        // Somebody who hangs up early is the only one to miss the answer.
+        let _ = answer(stream, page);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Answers on a socket until the gate is closed, on a thread of its own, with the page for each path.
 pub fn serve(
     listener: TcpListener,
     thread: &str,
+    gate: &Gate,
     page: impl Fn(&str) -> Page + Send + 'static,
 ) -> io::Result<()> {
+    // Another process may be faster to take a question that woke both.
+    listener.set_nonblocking(true)?;
+    let gate = gate.clone();
     let serve = move || {
-        // Without a descriptor to spare the next try would fail as fast.
-        let pause = |stream: &io::Result<TcpStream>| {
-            if stream.is_err() {
-                thread::sleep(PATIENCE);
+        loop {
+            let _ = poll(&mut [PollFd::new(&listener, PollFlags::IN)], None);
+            match gate.pass(&listener, &page) {
+                Ok(ControlFlow::Break(())) => return,
+                Ok(ControlFlow::Continue(())) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Without a descriptor to spare the next try would fail as fast.
+                Err(_) => thread::sleep(PATIENCE),
             }
-        };
-        for stream in listener.incoming().inspect(pause).flatten() {
-            // Somebody who hangs up early is the only one to miss the answer.
-            let _ = answer(stream, &page);
         }
     };
     thread::Builder::new()
@@ -120,7 +154,8 @@ mod tests {
     fn serve_echo() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        serve(listener, "http", |path| Page::plain("200 OK", path)).unwrap();
+        let page = |path: &str| Page::plain("200 OK", path);
+        serve(listener, "http", &Gate::default(), page).unwrap();
         address
     }
 

@@ -25,6 +25,7 @@ use control::health::Health;
 use control::hold::{Answer, Hold};
 use control::host::external_interface::ExternalInterface;
 use control::host::monitor;
+use control::http::Gate;
 use control::in_force::InForce;
 use control::memory::Memory;
 use control::registry::{News, Watch};
@@ -67,6 +68,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) happenings: Sender<Happening>,
     pub(crate) board: Board,
     pub(crate) listeners: Listeners,
+    /// Of what is answered over HTTP; a successor goes on with it.
+    pub(crate) gate: Gate,
 }
 
 /// Runs until asked to stop, or until another daemon has taken over.
@@ -82,6 +85,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         happenings,
         board: Board::default(),
         listeners: Listeners::open(&settings.addresses(), inherited.unwrap_or_default())?,
+        gate: Gate::default(),
     };
     desk.listen()?;
     // Two daemons would answer by turns: a successor does when it is one.
@@ -101,6 +105,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
                 return Ok(());
             }
             End::Relieved => {
+                desk.gate.close();
                 desk.account.tell();
                 door.into_iter().for_each(Door::leave);
                 return Ok(());
@@ -136,7 +141,7 @@ impl Desk<'_> {
         if let Some(address) = self.settings.probes {
             let listener = self.listeners.at(address)?;
             self.health
-                .serve(listener)
+                .serve(listener, &self.gate)
                 .context("cannot answer probes")?;
         }
         operator::listen(self)

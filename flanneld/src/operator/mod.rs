@@ -56,8 +56,10 @@ pub(crate) fn listen(desk: &Desk<'_>) -> Result<Option<Socket>> {
     if let Some(address) = desk.settings.metrics {
         let sources = Arc::clone(&sources);
         let listener = desk.listeners.at(address)?;
-        http::serve(listener, "metrics", move |path| sources.page(path))
-            .context("cannot answer monitoring systems")?;
+        http::serve(listener, "metrics", &desk.gate, move |path| {
+            sources.page(path)
+        })
+        .context("cannot answer monitoring systems")?;
     }
     let path = desk.settings.control_socket.as_ref();
     Ok(path.and_then(|path| open_socket(path, sources)))
