@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sandbox::calls::Refusal;
+
 use crate::wire::Mac;
 
 /// Which way the kernel is asked to move packets.
@@ -123,4 +125,7 @@ pub struct EngineConfig {
     pub flow_ports: bool,
     /// Whose packets are taken in.
     pub source_check: SourceCheck,
+    /// Workers give up what they do not need, and meet this with what they then try all the same;
+    /// `None`: they keep all the process has.
+    pub confine: Option<Refusal>,
 }

@@ -14,6 +14,7 @@ use ringbuf::{Arena, Frame, FrameLayout};
 use crate::answers::Answers;
 use crate::capabilities::{Capabilities, IoKind, OpenTun, open_tun};
 use crate::config::{EngineConfig, Form};
+use crate::confine::{Own, confine};
 use crate::error::StartError;
 use crate::examples::Example;
 use crate::idle::Idle;
@@ -25,10 +26,10 @@ use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts};
 use crate::outbound::{Outbound, VxlanIdentity};
 use crate::sockets;
 use crate::stats::{Counters, DropReason, SharedStats, WorkerStats};
-use crate::sys::cpu;
 use crate::sys::mmsg::RECEIVE_MAX;
 use crate::sys::tun::TunQueue;
 use crate::sys::wake::Wake;
+use crate::sys::{cpu, signals};
 use crate::table::{SubnetTable, TableReader, TableWriter};
 use crate::wire::merge::MergeConfig;
 use crate::worker::Worker;
@@ -338,6 +339,9 @@ type Report = Sender<Result<(), StartError>>;
 
 /// The life of a worker thread: its memory is mapped here and outlives all that borrows it.
 fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> {
+    if let Err(error) = signals::leave_to_others() {
+        tracing::warn!("a worker cannot leave signals to other threads: {error}");
+    }
     if let Some(cpu) = parts.cpu
         && let Err(error) = cpu::pin(cpu)
     {
@@ -373,6 +377,13 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         busy,
         ..
     } = parts;
+    let own = Own {
+        tun: tun.raw(),
+        wake: wake.raw(),
+        sockets: underlay.fds(),
+        scouts: underlay.scout_fds(),
+        ring: None,
+    };
     let vnet = setup.capabilities.vnet_header;
     let io = Parts {
         tun,
@@ -383,6 +394,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
     };
     let assemble = Assemble {
         setup: &setup,
+        own,
         table,
         stats,
         receive,
@@ -405,6 +417,7 @@ fn start_failed(report: &Report, error: StartError) -> io::Result<()> {
 
 struct Assemble<'s, 'a> {
     setup: &'s Setup,
+    own: Own,
     table: TableReader,
     stats: SharedStats,
     receive: Vec<Frame<'a>>,
@@ -427,6 +440,11 @@ impl<'a> Assemble<'_, 'a> {
                 return start_failed(report, StartError::Io { choice, cause });
             }
         };
+        let own = Own {
+            ring: io.ring(),
+            ..self.own
+        };
+        give_up(&own, config);
         let merge = MergeConfig {
             vnet_header: capabilities.vnet_header,
             tcp: capabilities.merge && capabilities.tso,
@@ -452,5 +470,20 @@ impl<'a> Assemble<'_, 'a> {
         };
         drop(self.busy);
         moved
+    }
+}
+
+/// Leaves this worker nothing it does not need.
+fn give_up(own: &Own, config: &EngineConfig) {
+    let Some(refusal) = config.confine else {
+        return;
+    };
+    let kept = confine(own, refusal);
+    if !kept.is_empty() {
+        tracing::warn!(
+            "a worker keeps access to {}: whoever took it over could use it; a newer kernel or a \
+             less strict container helps",
+            kept.join(", "),
+        );
     }
 }

@@ -82,6 +82,10 @@ fn bind_cure(error: &io::Error, address: &SocketAddr) -> String {
              (ss -lunp sport = {0}; ip -d link show type vxlan): stop or delete it",
             address.port(),
         ),
+        Some(libc::EACCES) => {
+            "; ports below 1024 need a privilege the daemon gives up: --sandbox=off keeps it"
+                .to_owned()
+        }
         Some(libc::EADDRNOTAVAIL) => {
             "; this host does not own that address: choose another interface".to_owned()
         }

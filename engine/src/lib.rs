@@ -8,6 +8,7 @@
 mod answers;
 mod capabilities;
 mod config;
+mod confine;
 mod engine;
 mod error;
 mod examples;
@@ -31,6 +32,7 @@ pub use engine::Engine;
 pub use engine::adopt::{QueueHandle, SocketHandle};
 pub use error::StartError;
 pub use examples::Example;
+pub use sandbox::calls::Refusal;
 pub use stats::{Counter, Counters, Distribution, DropReason, Measure};
 pub use sys::heap::give_back_memory;
 pub use table::{Peer, PeerForm, Route, SubnetTable, Traffic};

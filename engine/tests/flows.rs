@@ -7,7 +7,7 @@
 
 mod loopback;
 
-use engine::{EngineConfig, Form, IoChoice, Mac, Peer, PeerForm, Route, SubnetTable};
+use engine::{EngineConfig, Form, IoChoice, Mac, Peer, PeerForm, Refusal, Route, SubnetTable};
 use loopback::{FAR, Loopback, config};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
@@ -108,6 +108,7 @@ fn the_udp_form_sends_from_its_own_port_unless_asked_to_spread() {
     assert_eq!((distinct(&seen), seen[&1000].first()), (1, Some(&8285)));
     let spread = EngineConfig {
         flow_ports: true,
+        confine: Some(Refusal::End),
         ..config(IoChoice::Auto)
     };
     let seen = std::thread::spawn(|| ports_by_flow(spread, PeerForm::Udp, 0))

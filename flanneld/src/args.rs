@@ -227,6 +227,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "WHO", help_heading = OWN)]
     pub(crate) vxlan_datapath: Option<VxlanDatapath>,
 
+    /// Give up every privilege the running daemon does not need; kill: end it where a worker tries for more all the same
+    #[arg(long, value_enum, default_value_t = Sandbox::On, help_heading = OWN)]
+    pub(crate) sandbox: Sandbox,
+
     /// How packets are moved; auto takes what works best on this kernel and says which
     #[arg(long, value_enum, default_value_t = Io::Auto, help_heading = OWN)]
     pub(crate) io: Io,
@@ -283,6 +287,17 @@ pub(crate) enum SourceCheck {
     Strict,
     /// Anybody's, as in stock flannel
     Off,
+}
+
+/// What the daemon keeps of its privileges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sandbox {
+    /// What it needs; anything else fails
+    On,
+    /// Everything it was started with
+    Off,
+    /// What it needs; a worker that tries for more ends the daemon
+    Kill,
 }
 
 /// Ways to move packets.

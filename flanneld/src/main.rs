@@ -7,6 +7,7 @@ mod beginning;
 mod boot;
 mod caller;
 mod cleanup;
+mod confine;
 mod contact;
 mod daemon;
 mod go_flags;
@@ -86,6 +87,9 @@ fn main() -> ExitCode {
         "flanneld {} starting: {settings:?}",
         env!("CARGO_PKG_VERSION")
     );
+    if settings.engine.confine.is_some() {
+        confine::confine(&settings);
+    }
     outcome(daemon::run(&settings), |why| error!("{why}"))
 }
 

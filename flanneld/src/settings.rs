@@ -1,13 +1,13 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
-use crate::args::{self, Args, Io, Offload, VxlanDatapath};
+use crate::args::{self, Args, Io, Offload, Sandbox, VxlanDatapath};
 use crate::log::Format;
 use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
 use control::network::{Backend, Datapath, NetworkConfig};
 use control::registry::EtcdOptions;
-use engine::{IoChoice, Offloads, SourceCheck};
+use engine::{IoChoice, Offloads, Refusal, SourceCheck};
 use regex::Regex;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -75,6 +75,8 @@ pub(crate) struct EngineOptions {
     pub(crate) offloads: Offloads,
     pub(crate) flow_ports: bool,
     pub(crate) source_check: SourceCheck,
+    /// Whether privileges are given up, and what a worker meets that wants them back.
+    pub(crate) confine: Option<Refusal>,
 }
 
 /// What is wrong with the flags, and the cure.
@@ -156,6 +158,7 @@ impl TryFrom<&Args> for EngineOptions {
             offloads: offloads(args),
             flow_ports: args.udp_flow_ports,
             source_check: source_check(args.source_check),
+            confine: confine(args.sandbox),
         })
     }
 }
@@ -308,6 +311,14 @@ fn io(typed: Io) -> IoChoice {
         Io::UringOneshot => IoChoice::UringOneshot,
         Io::Epoll => IoChoice::Epoll,
         Io::SingleQueue => IoChoice::SingleQueue,
+    }
+}
+
+fn confine(typed: Sandbox) -> Option<Refusal> {
+    match typed {
+        Sandbox::On => Some(Refusal::Error),
+        Sandbox::Off => None,
+        Sandbox::Kill => Some(Refusal::End),
     }
 }
 

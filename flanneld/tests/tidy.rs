@@ -21,12 +21,16 @@ const UNSAFE_ALLOWED: [&str; 6] = [
 ];
 
 /// What a package may name of the others, in its manifest.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("ringbuf", &[]),
-    ("engine", &["ringbuf"]),
+    ("sandbox", &[]),
+    ("engine", &["ringbuf", "sandbox"]),
     ("control", &["benches"]),
     ("console", &[]),
-    ("flanneld", &["engine", "control", "console", "benches"]),
+    (
+        "flanneld",
+        &["engine", "control", "console", "sandbox", "benches"],
+    ),
     ("flannelctl", &["console", "control", "benches"]),
     ("cni", &["benches"]),
     ("benches", &["engine"]),

@@ -11,6 +11,7 @@ pub(crate) mod underlay;
 pub(crate) mod uring;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use ringbuf::{Frame, Pool};
@@ -190,6 +191,11 @@ pub(crate) trait PacketIo<'a> {
 
     /// The sockets of this worker.
     fn underlay(&mut self) -> &mut Underlay;
+
+    /// The ring by which packets move, if they do.
+    fn ring(&self) -> Option<RawFd> {
+        None
+    }
 }
 
 #[cfg(test)]

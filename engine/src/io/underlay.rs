@@ -109,6 +109,16 @@ impl Underlay {
             .map(|socket| socket.udp.raw())
     }
 
+    /// The descriptors of all sockets that packets pass.
+    pub(crate) fn fds(&self) -> Vec<RawFd> {
+        self.sockets.iter().map(|socket| socket.udp.raw()).collect()
+    }
+
+    /// The descriptors of those that only ask about paths.
+    pub(crate) fn scout_fds(&self) -> Vec<RawFd> {
+        self.scouts.iter().map(UdpSocket::raw).collect()
+    }
+
     pub(crate) fn listeners(&self) -> usize {
         self.listeners
     }

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use ringbuf::{BufRing, Frame, Pool};
@@ -25,10 +26,11 @@ use crate::sys::uring::{Arrival, COMPLETIONS, Completion, LentReads, ReadTarget,
 use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 
-const TUN: u64 = 0;
-const STOP: u64 = 1;
-/// The listener with index `i` has token `LISTENER + i`.
-const LISTENER: u64 = 16;
+/// Places among the ring's files, and so the tokens of what is seen there.
+const TUN: u32 = 0;
+const STOP: u32 = 1;
+/// The listener with index `i` is at `LISTENER + i`.
+const LISTENER: u32 = 2;
 /// Packets written in one call at most: they must fit into the ring with room for the rest.
 const WRITES_MAX: usize = 64;
 /// Single reads tried at once when packets come slowly.
@@ -83,10 +85,10 @@ struct WriteBatch {
 impl<'a> UringIo<'a> {
     /// The tier with a multishot read.
     pub(crate) fn multishot(mut parts: Parts<'a>) -> io::Result<Self> {
-        let mut ring = Ring::new()?;
-        watch(&mut ring, &parts)?;
         let frames = BufRing::new(BATCH_PACKETS as u16, read_start(parts.vnet))?;
-        let mut reads = LentReads::new(ring, frames, parts.tun.raw(), TUN)?;
+        let mut reads = LentReads::new(open(&parts)?, frames, TUN)?;
+        reads.ring.begin()?;
+        watch(&mut reads.ring, &parts)?;
         reads.lend(std::iter::from_fn(|| parts.pool.take()).take(BATCH_PACKETS));
         let arrived = VecDeque::with_capacity(BATCH_PACKETS);
         Ok(Self::assemble(parts, |_| Reader::Multishot {
@@ -97,11 +99,12 @@ impl<'a> UringIo<'a> {
 
     /// The tier with batches of single reads; `frames` is the memory the pool's frames lie in.
     pub(crate) fn oneshot(parts: Parts<'a>, frames: (*const u8, usize)) -> io::Result<Self> {
-        let mut ring = Ring::new()?;
-        watch(&mut ring, &parts)?;
-        ring.poll(parts.tun.raw(), TUN)?;
+        let mut ring = open(&parts)?;
         // Refused where locked memory is short: the reads then name plain memory.
         let registered = ring.register_frames(frames).is_ok();
+        ring.begin()?;
+        watch(&mut ring, &parts)?;
+        ring.poll(TUN)?;
         Ok(Self::assemble(parts, |pool| {
             let (frames, lengths) = (
                 Vec::with_capacity(BATCH_PACKETS),
@@ -155,16 +158,11 @@ impl<'a> UringIo<'a> {
     }
 
     fn note(&mut self, completion: Completion) -> io::Result<()> {
-        match completion.token {
-            TUN => self.note_tun(completion)?,
-            STOP => self.note_call(completion)?,
-            listener @ LISTENER.. => {
-                self.ready.underlay = true;
-                self.watch_again(listener, completion)?;
-            }
-            _ => {}
+        match completion.token as u32 {
+            TUN => self.note_tun(completion),
+            STOP => self.note_call(completion),
+            listener => self.note_underlay(listener, completion),
         }
-        Ok(())
     }
 
     fn note_call(&mut self, completion: Completion) -> io::Result<()> {
@@ -172,7 +170,7 @@ impl<'a> UringIo<'a> {
         if completion.more {
             return Ok(());
         }
-        self.reader.ring().poll(self.wake.raw(), STOP)
+        self.reader.ring().poll(STOP)
     }
 
     fn note_tun(&mut self, completion: Completion) -> io::Result<()> {
@@ -186,19 +184,19 @@ impl<'a> UringIo<'a> {
                 Arrival::Nothing => {}
                 Arrival::Failed(error) => drop(self.patience.bear(error)?),
             },
-            Reader::Oneshot { ring, .. } if !completion.more => ring.poll(self.tun.raw(), TUN)?,
+            Reader::Oneshot { ring, .. } if !completion.more => ring.poll(TUN)?,
             Reader::Oneshot { .. } => {}
         }
         Ok(())
     }
 
     /// A watch ends when completions overflow.
-    fn watch_again(&mut self, token: u64, completion: Completion) -> io::Result<()> {
-        let index = (token - LISTENER) as usize;
-        match self.underlay.listener_fds().nth(index) {
-            Some(fd) if !completion.more => self.reader.ring().poll(fd, token),
-            _ => Ok(()),
+    fn note_underlay(&mut self, listener: u32, completion: Completion) -> io::Result<()> {
+        self.ready.underlay = true;
+        if completion.more {
+            return Ok(());
         }
+        self.reader.ring().poll(listener)
     }
 
     fn note_stash(&mut self) -> io::Result<()> {
@@ -211,11 +209,15 @@ impl<'a> UringIo<'a> {
     }
 }
 
+fn open(parts: &Parts<'_>) -> io::Result<Ring> {
+    let fixed = [parts.tun.raw(), parts.wake.raw()].into_iter();
+    let files: Vec<_> = fixed.chain(parts.underlay.listener_fds()).collect();
+    Ring::new(&files)
+}
+
 fn watch(ring: &mut Ring, parts: &Parts<'_>) -> io::Result<()> {
-    for (index, fd) in parts.underlay.listener_fds().enumerate() {
-        ring.poll(fd, LISTENER + index as u64)?;
-    }
-    ring.poll(parts.wake.raw(), STOP)
+    let listeners = LISTENER..LISTENER + parts.underlay.listeners() as u32;
+    listeners.chain([STOP]).try_for_each(|file| ring.poll(file))
 }
 
 /// Where in a slot the kernel writes, so that the packet lies behind the headroom.
@@ -243,7 +245,7 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
     fn read_tun(&mut self, batch: &mut TunBatch<'a>) -> io::Result<bool> {
         match &mut self.reader {
             Reader::Oneshot { ring, reads } => {
-                let read = reads.read(ring, &self.tun, self.vnet, &mut self.stash, batch);
+                let read = reads.read(ring, self.vnet, &mut self.stash, batch);
                 self.note_stash()?;
                 match read {
                     Ok(dry) => {
@@ -309,6 +311,14 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
     fn underlay(&mut self) -> &mut Underlay {
         &mut self.underlay
     }
+
+    fn ring(&self) -> Option<RawFd> {
+        let ring = match &self.reader {
+            Reader::Multishot { reads, .. } => &reads.ring,
+            Reader::Oneshot { ring, .. } => ring,
+        };
+        Some(ring.raw())
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -347,7 +357,6 @@ impl<'a> SingleReads<'a> {
     fn read(
         &mut self,
         ring: &mut Ring,
-        tun: &TunQueue,
         vnet: bool,
         stash: &mut Vec<Completion>,
         batch: &mut TunBatch<'a>,
@@ -361,7 +370,7 @@ impl<'a> SingleReads<'a> {
         self.lengths.resize(tried, 0);
         let lengths = &mut self.lengths;
         let target = ReadTarget {
-            fd: tun.raw(),
+            file: TUN,
             start,
             registered: self.registered,
         };
@@ -429,7 +438,7 @@ impl WriteBatch {
         }
         let mut written = Written::default();
         refused.clear();
-        ring.write_batch(tun.raw(), &packets, stash, &mut |index, result| {
+        ring.write_batch(TUN, &packets, stash, &mut |index, result| {
             if result < 0 {
                 refused.push((index, -result));
             } else {

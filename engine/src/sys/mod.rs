@@ -9,6 +9,7 @@ pub(crate) mod gather;
 pub(crate) mod heap;
 pub(crate) mod mmsg;
 pub(crate) mod poll;
+pub(crate) mod signals;
 pub(crate) mod tun;
 pub(crate) mod udp;
 pub(crate) mod uring;

@@ -7,12 +7,17 @@
 //!   its last completion before it lets go of them;
 //! - the pieces of writes and the frames of single reads are borrowed by the call that submits
 //!   them, and that call does not return before every one of them has completed.
+//!
+//! A ring is opened with the only files it will ever touch, prepared, and then begun. From then on
+//! the kernel takes nothing but the operations below on those files, whoever writes the entries:
+//! a worker that somebody has taken over cannot open, connect or read anything by way of its ring.
 #![allow(unsafe_code, reason = "submission entries point to memory")]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
-use io_uring::squeue::Entry;
+use io_uring::register::Restriction;
+use io_uring::squeue::{Entry, Flags};
 use io_uring::{IoUring, Probe, cqueue, opcode, types};
 use ringbuf::{BufRing, Frame};
 
@@ -28,6 +33,16 @@ const SUBMIT_TRIES: u32 = 1000;
 const GROUP: u16 = 0;
 /// Where the whole arena is registered.
 const FRAMES_BUFFER: u16 = 0;
+/// What may be submitted to a ring that has begun, and `ReadMulti` where the kernel knows it.
+const OPERATIONS: [u8; 5] = [
+    opcode::AsyncCancel2::CODE,
+    opcode::PollAdd::CODE,
+    opcode::Read::CODE,
+    opcode::ReadFixed::CODE,
+    opcode::Writev::CODE,
+];
+/// What may still be registered: IORING_UNREGISTER_FILES and IORING_REGISTER_SYNC_CANCEL, to end it.
+const REGISTRATIONS: [u8; 2] = [3, 24];
 
 /// The end of an operation, or one of many results of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +57,13 @@ pub(crate) struct Completion {
 /// What single reads read, and where in a slot they put it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadTarget {
-    pub(crate) fd: RawFd,
+    pub(crate) file: u32,
     pub(crate) start: usize,
     /// The frames lie in the registered arena.
     pub(crate) registered: bool,
 }
 
-/// The ring of one thread.
+/// The ring of one thread. Its files are named by their place among those it was opened with.
 pub(crate) struct Ring {
     ring: IoUring,
 }
@@ -60,8 +75,15 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// Opens a ring, in the cheapest mode of operation this kernel has.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Opens a ring for these files, in the cheapest mode of operation this kernel has. It can be
+    /// prepared, and submits nothing before it has begun.
+    pub(crate) fn new(files: &[RawFd]) -> io::Result<Self> {
+        let ring = Self::open()?;
+        ring.ring.submitter().register_files(files)?;
+        Ok(ring)
+    }
+
+    fn open() -> io::Result<Self> {
         let deferred = |builder: &mut io_uring::Builder| {
             builder
                 .setup_single_issuer()
@@ -76,7 +98,10 @@ impl Ring {
         let mut last = io::Error::from_raw_os_error(libc::ENOSYS);
         for mode in modes {
             let mut builder = IoUring::builder();
-            builder.setup_cqsize(COMPLETIONS).dontfork();
+            builder
+                .setup_cqsize(COMPLETIONS)
+                .setup_r_disabled()
+                .dontfork();
             mode(&mut builder);
             match builder.build(ENTRIES) {
                 Ok(ring) => return Ok(Self { ring }),
@@ -94,6 +119,31 @@ impl Ring {
         asked.is_ok() && probe.is_supported(opcode::ReadMulti::CODE)
     }
 
+    /// Lets the ring work, and do nothing else from now on; called by the thread that submits.
+    pub(crate) fn begin(&self) -> io::Result<()> {
+        let multishot = self
+            .knows_multishot_reads()
+            .then_some(opcode::ReadMulti::CODE);
+        let operations = OPERATIONS.into_iter().chain(multishot);
+        let flags = [
+            Restriction::sqe_flags_allowed(Flags::BUFFER_SELECT.bits()),
+            Restriction::sqe_flags_required(Flags::FIXED_FILE.bits()),
+        ];
+        let mut all: Vec<_> = operations
+            .map(Restriction::sqe_op)
+            .chain(REGISTRATIONS.map(Restriction::register_op))
+            .chain(flags)
+            .collect();
+        let submitter = self.ring.submitter();
+        submitter.register_restrictions(&mut all)?;
+        submitter.register_enable_rings()
+    }
+
+    /// The descriptor of the ring itself.
+    pub(crate) fn raw(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
     /// Ends everything under way, so that closing the ring closes its descriptors at once: the
     /// kernel takes a ring apart later, and a port or a device would stay taken until then.
     fn cancel_all(&mut self) {
@@ -101,20 +151,22 @@ impl Ring {
         let submitter = self.ring.submitter();
         // Before Linux 6.0, and in some sandboxes, it can only be asked for like a read.
         if submitter.register_sync_cancel(None, everything()).is_err() {
-            let cancel = opcode::AsyncCancel2::new(everything()).build();
+            let cancel = opcode::AsyncCancel2::new(everything())
+                .build()
+                .flags(Flags::FIXED_FILE);
             // SAFETY: a cancellation names no memory.
             let _ = unsafe { self.push(cancel.user_data(CANCELLED)) };
         }
         let _ = self.submit(0);
     }
 
-    /// Watches a descriptor for input until the ring is closed.
-    pub(crate) fn poll(&mut self, fd: RawFd, token: u64) -> io::Result<()> {
-        let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32)
+    /// Watches a file for input until the ring is closed; its place is the token of what is seen.
+    pub(crate) fn poll(&mut self, file: u32) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(types::Fixed(file), libc::POLLIN as u32)
             .multi(true)
             .build();
-        // SAFETY: a poll names a descriptor and no memory.
-        unsafe { self.push(entry.user_data(token)) }
+        // SAFETY: a poll names a file and no memory.
+        unsafe { self.push(entry.user_data(file.into())) }
     }
 
     /// Submits what is queued, waits for `want` completions, and lets the kernel post what it has.
@@ -169,18 +221,19 @@ impl Ring {
         done: &mut dyn FnMut(usize, i32),
     ) {
         let ReadTarget {
-            fd,
+            file,
             start,
             registered,
         } = target;
+        let file = types::Fixed(file);
         for (index, frame) in frames.iter_mut().enumerate() {
             let room = &mut frame.whole_mut()[start..];
             let (base, len) = (room.as_mut_ptr(), room.len() as u32);
             let entry = if registered {
-                let read = opcode::ReadFixed::new(types::Fd(fd), base, len, FRAMES_BUFFER);
+                let read = opcode::ReadFixed::new(file, base, len, FRAMES_BUFFER);
                 read.rw_flags(libc::RWF_NOWAIT).build()
             } else {
-                opcode::Read::new(types::Fd(fd), base, len)
+                opcode::Read::new(file, base, len)
                     .rw_flags(libc::RWF_NOWAIT)
                     .build()
             };
@@ -194,7 +247,7 @@ impl Ring {
     /// Writes every packet, in order; `done` is told each one's result.
     pub(crate) fn write_batch(
         &mut self,
-        fd: RawFd,
+        file: u32,
         packets: &Gathered<'_, '_>,
         others: &mut Vec<Completion>,
         done: &mut dyn FnMut(usize, i32),
@@ -202,7 +255,7 @@ impl Ring {
         let packets = packets.packets();
         let count = packets.len();
         for (index, parts) in packets.enumerate() {
-            let entry = opcode::Writev::new(types::Fd(fd), parts.as_ptr(), parts.len() as u32);
+            let entry = opcode::Writev::new(types::Fixed(file), parts.as_ptr(), parts.len() as u32);
             // SAFETY: `packets` borrows the array and every byte it points to until this call
             // returns, which is after `complete_all` has seen the end of this write.
             unsafe { self.push_now(entry.build().user_data(MINE | index as u64)) };
@@ -266,6 +319,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         self.cancel_all();
+        let _ = self.ring.submitter().unregister_files();
     }
 }
 
@@ -288,15 +342,15 @@ fn is_passing(error: &io::Error) -> bool {
 pub(crate) struct LentReads<'a> {
     pub(crate) ring: Ring,
     frames: BufRing<'a>,
-    fd: RawFd,
-    token: u64,
+    file: u32,
     armed: bool,
     ended: bool,
 }
 
 impl<'a> LentReads<'a> {
-    /// Prepares reads of `fd`; nothing is read before frames are lent and the read is armed.
-    pub(crate) fn new(ring: Ring, frames: BufRing<'a>, fd: RawFd, token: u64) -> io::Result<Self> {
+    /// Prepares reads of one of the ring's files, whose place is their token; nothing is read before
+    /// the ring has begun, frames are lent and the read is armed.
+    pub(crate) fn new(ring: Ring, frames: BufRing<'a>, file: u32) -> io::Result<Self> {
         // SAFETY: the ring of frames is owned by the value returned here, which ends all reads
         // and closes the io_uring before it lets go of it.
         unsafe {
@@ -306,8 +360,7 @@ impl<'a> LentReads<'a> {
         Ok(Self {
             ring,
             frames,
-            fd,
-            token,
+            file,
             armed: false,
             ended: false,
         })
@@ -328,10 +381,13 @@ impl<'a> LentReads<'a> {
         if self.armed || self.ended {
             return Ok(());
         }
-        let entry = opcode::ReadMulti::new(types::Fd(self.fd), 0, GROUP).build();
+        // The library forgets the flag for files by place when it sets the one for lent buffers.
+        let entry = opcode::ReadMulti::new(types::Fixed(self.file), 0, GROUP)
+            .build()
+            .flags(Flags::FIXED_FILE);
         // SAFETY: the memory it writes to is that of lent frames, which stay lent until their
         // completion or until `drop` has ended the read.
-        unsafe { self.ring.push(entry.user_data(self.token))? };
+        unsafe { self.ring.push(entry.user_data(self.file.into()))? };
         self.armed = true;
         Ok(())
     }
@@ -342,7 +398,7 @@ impl<'a> LentReads<'a> {
         self.ring.cancel_all();
         loop {
             while let Some(completion) = self.ring.next() {
-                if completion.token == self.token
+                if completion.token == u64::from(self.file)
                     && let Arrival::Packet(frame) = self.take(completion)
                 {
                     arrived(frame);
@@ -397,3 +453,6 @@ impl Drop for LentReads<'_> {
         self.end(drop);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,8 @@
 pub(crate) mod oracle;
 
 use engine::{
-    Engine, EngineConfig, Form, IoChoice, Offloads, Peer, PeerForm, Route, SourceCheck, SubnetTable,
+    Engine, EngineConfig, Form, IoChoice, Offloads, Peer, PeerForm, Refusal, Route, SourceCheck,
+    SubnetTable,
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -55,6 +56,7 @@ pub(crate) fn config(io: IoChoice) -> EngineConfig {
         spin: Duration::ZERO,
         flow_ports: false,
         source_check: SourceCheck::Peers,
+        confine: Some(Refusal::End),
     }
 }
 

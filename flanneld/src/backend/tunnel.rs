@@ -164,6 +164,7 @@ fn engine_config(plan: &Plan, options: &EngineOptions, form: Form) -> Result<Eng
         spin: options.spin,
         flow_ports: options.flow_ports,
         source_check: options.source_check,
+        confine: options.confine,
     })
 }
 

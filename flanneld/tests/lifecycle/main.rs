@@ -10,12 +10,17 @@
 mod cleanup;
 mod config;
 mod end;
+mod fences;
 mod files;
+#[cfg(target_arch = "x86_64")]
+mod hijack;
 mod identity;
 mod kills;
 mod manager;
 mod memory;
 mod power_cut;
+#[cfg(target_arch = "x86_64")]
+mod privileges;
 mod rules;
 mod stage;
 mod takeover;

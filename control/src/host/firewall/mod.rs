@@ -12,6 +12,7 @@ mod rules;
 use crate::network::NetworkConfig;
 use crate::subnet_key::SubnetKey;
 use ipnet::IpNet;
+use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::process::{Command, Stdio};
 use tracing::{info, warn};
@@ -168,6 +169,9 @@ fn run(program: &str, words: &[&str], input: &str) -> io::Result<String> {
     };
     let piped = Command::new(program)
         .args(words)
+        // What else is in our environment is none of its business: a password may be.
+        .env_clear()
+        .envs(env::var_os("PATH").map(|path| ("PATH", path)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

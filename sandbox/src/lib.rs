@@ -1,0 +1,13 @@
+//! Giving up, for good, what a thread does not need: so that whoever takes it over finds little to do.
+//!
+//! Four walls, each of the kernel's, each for the calling thread and those it starts from then on: [`capabilities`],
+//! [`calls`] (system calls), [`files`] (paths, ports and other processes); and [`process`], which concerns all threads.
+//! What is behind them is decided by the callers, who know what their threads do.
+//!
+//! Threads of one process share memory and descriptors, so a wall around one of them is as good as the walls around
+//! the others: the calls a thread may make are therefore bound to the descriptors that are its own.
+
+pub mod calls;
+pub mod capabilities;
+pub mod files;
+pub mod process;
