@@ -3,7 +3,7 @@
 //!
 //! Whoever takes a worker over can read and write its own device, send and receive by its own
 //! sockets, and get memory that is never executed. Descriptors of the rest of the process it knows
-//! but cannot use. See `docs/adr/0011-sandbox.md`.
+//! but cannot use. See `docs/adr/0012-sandbox.md`.
 
 use std::io;
 use std::ops::RangeInclusive;

@@ -227,8 +227,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "WHO", help_heading = OWN)]
     pub(crate) vxlan_datapath: Option<VxlanDatapath>,
 
-    /// Give up every privilege the running daemon does not need; kill: end it where a worker tries for more all the same
-    #[arg(long, value_enum, default_value_t = Sandbox::On, help_heading = OWN)]
+    /// on: give up every privilege the running daemon does not need; kill: also end it where a worker tries for more all the same
+    #[arg(long, value_enum, default_value_t = Sandbox::Off, help_heading = OWN)]
     pub(crate) sandbox: Sandbox,
 
     /// How packets are moved; auto takes what works best on this kernel and says which

@@ -2,7 +2,7 @@
 //! run, have no more than what is left here. Workers give up the rest themselves.
 //!
 //! What is left: interfaces, routes and rules (CAP_NET_ADMIN); files of the system and those named in the settings, of
-//! which it changes only its own; TCP connections to the ports of etcd. See `docs/adr/0011-sandbox.md`.
+//! which it changes only its own; TCP connections to the ports of etcd. See `docs/adr/0012-sandbox.md`.
 
 mod legacy;
 mod places;

@@ -64,7 +64,7 @@ fn workers(process: u32) -> Vec<Task> {
 /// Two nodes in touch, A with these flags.
 fn up(config: &str, flags: &[&str]) -> Stage {
     let mut stage = Stage::new(config);
-    stage.start(A, &[&["--iface=eth0"], flags].concat());
+    stage.start(A, &[&["--iface=eth0", "--sandbox=on"], flags].concat());
     stage.start(Side::B, &["--iface=eth0"]);
     stage.settle();
     stage
