@@ -66,23 +66,14 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
+    use crate::http::tests::ask;
+    use std::net::SocketAddr;
 
     fn serve(health: &Health) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         health.serve(listener, &Gate::default()).unwrap();
         address
-    }
-
-    fn ask(address: SocketAddr, request: &str) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
-        format!("{} {text}", head.lines().next().unwrap())
     }
 
     #[test]

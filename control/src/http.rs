@@ -146,7 +146,7 @@ fn path(request: &[u8]) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::net::SocketAddr;
 
@@ -159,7 +159,8 @@ mod tests {
         address
     }
 
-    fn ask(address: SocketAddr, request: &str) -> String {
+    /// The first line of what is answered, and the text.
+    pub(crate) fn ask(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
