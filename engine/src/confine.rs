@@ -9,6 +9,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 
+use crate::io::WaitsIn;
 use sandbox::calls::{self, Call, Refusal};
 use sandbox::capabilities::{self, Capabilities};
 use sandbox::files::{self, Enforced, Reach};
@@ -30,11 +31,10 @@ pub(crate) struct Own {
     pub(crate) sockets: Vec<RawFd>,
     /// Sockets that only ask the kernel about paths.
     pub(crate) scouts: Vec<RawFd>,
-    pub(crate) ring: Option<RawFd>,
 }
 
 /// Leaves the calling thread what a worker needs; each error says what it was left besides.
-pub(crate) fn confine(own: &Own, refusal: Refusal) -> Vec<String> {
+pub(crate) fn confine(own: &Own, waits_in: WaitsIn, refusal: Refusal) -> Vec<String> {
     let nowhere = Reach {
         connect: Some(Vec::new()),
         apart: true,
@@ -50,7 +50,7 @@ pub(crate) fn confine(own: &Own, refusal: Refusal) -> Vec<String> {
         Err(error) => left.push(format!("files ({error})")),
     }
     // Last: it forbids the calls that put up the other walls.
-    if let Err(error) = allowed(own).and_then(|list| limit_calls(list, refusal)) {
+    if let Err(error) = allowed(own, waits_in).and_then(|list| limit_calls(list, refusal)) {
         left.push(format!("all system calls ({error})"));
     }
     left
@@ -66,7 +66,7 @@ fn limit_calls(mut list: Vec<Call>, refusal: Refusal) -> io::Result<()> {
 }
 
 /// The system calls a worker makes, with the descriptors it makes them on.
-fn allowed(own: &Own) -> io::Result<Vec<Call>> {
+fn allowed(own: &Own, waits_in: WaitsIn) -> io::Result<Vec<Call>> {
     let on = |call, fds: &[RawFd]| Call::any(call).within(0, &ranges(fds));
     let (tun, sockets) = (&[own.tun], &own.sockets);
     let mapped = |call| Call::any(call).without(2, libc::PROT_EXEC as u32);
@@ -77,18 +77,18 @@ fn allowed(own: &Own) -> io::Result<Vec<Call>> {
         on(libc::SYS_sendmmsg, sockets)?,
         on(libc::SYS_connect, &own.scouts)?,
         on(libc::SYS_getsockopt, &own.scouts)?.within(2, &PATH_MTU)?,
-        on(libc::SYS_close, &own.all())?,
+        on(libc::SYS_close, &own.all(waits_in))?,
         Call::any(libc::SYS_write).within(0, &[LOG..=LOG])?,
         mapped(libc::SYS_mmap)?.within(4, &[NO_FILE..=NO_FILE])?,
         mapped(libc::SYS_mprotect)?,
     ];
     all.extend(EVERYDAY.map(Call::any));
-    match own.ring {
-        Some(ring) => all.extend([
+    match waits_in {
+        WaitsIn::Ring(ring) => all.extend([
             on(libc::SYS_io_uring_enter, &[ring])?,
             on(libc::SYS_io_uring_register, &[ring])?.within(1, &RING_ENDS)?,
         ]),
-        None => all.push(Call::any(POLL)),
+        WaitsIn::Set(set) => all.extend([Call::any(POLL), on(libc::SYS_epoll_ctl, &[set])?]),
     }
     if cfg!(debug_assertions) {
         // The standard library then makes sure that what it closes is open.
@@ -122,8 +122,8 @@ const EVERYDAY: [libc::c_long; 13] = [
 ];
 
 impl Own {
-    fn all(&self) -> Vec<RawFd> {
-        let single = [self.tun, self.wake].into_iter().chain(self.ring);
+    fn all(&self, waits_in: WaitsIn) -> Vec<RawFd> {
+        let single = [self.tun, self.wake, waits_in.raw()].into_iter();
         let sockets = self.sockets.iter().chain(&self.scouts).copied();
         single.chain(sockets).collect()
     }
@@ -156,15 +156,15 @@ mod tests {
 
     #[test]
     fn a_worker_makes_at_most_25_system_calls() {
-        for ring in [None, Some(11)] {
+        for waits_in in [WaitsIn::Ring(11), WaitsIn::Set(11)] {
             let own = Own {
                 tun: 5,
                 wake: 6,
                 sockets: vec![7, 8, 9],
                 scouts: vec![10],
-                ring,
             };
-            let count = allowed(&own).unwrap().len() - usize::from(cfg!(debug_assertions));
+            let count =
+                allowed(&own, waits_in).unwrap().len() - usize::from(cfg!(debug_assertions));
             assert!(count <= 25, "{count}");
         }
     }

@@ -22,7 +22,7 @@ use crate::inbound::Inbound;
 use crate::io::poll::PollIo;
 use crate::io::underlay::Underlay;
 use crate::io::uring::UringIo;
-use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts};
+use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts, WaitsIn};
 use crate::outbound::{Outbound, VxlanIdentity};
 use crate::sockets;
 use crate::stats::{Counters, DropReason, SharedStats, WorkerStats};
@@ -382,7 +382,6 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         wake: wake.raw(),
         sockets: underlay.fds(),
         scouts: underlay.scout_fds(),
-        ring: None,
     };
     let vnet = setup.capabilities.vnet_header;
     let io = Parts {
@@ -440,11 +439,7 @@ impl<'a> Assemble<'_, 'a> {
                 return start_failed(report, StartError::Io { choice, cause });
             }
         };
-        let own = Own {
-            ring: io.ring(),
-            ..self.own
-        };
-        give_up(&own, config);
+        give_up(&self.own, io.waits_in(), config);
         let merge = MergeConfig {
             vnet_header: capabilities.vnet_header,
             tcp: capabilities.merge && capabilities.tso,
@@ -474,11 +469,11 @@ impl<'a> Assemble<'_, 'a> {
 }
 
 /// Leaves this worker nothing it does not need.
-fn give_up(own: &Own, config: &EngineConfig) {
+fn give_up(own: &Own, waits_in: WaitsIn, config: &EngineConfig) {
     let Some(refusal) = config.confine else {
         return;
     };
-    let kept = confine(own, refusal);
+    let kept = confine(own, waits_in, refusal);
     if !kept.is_empty() {
         tracing::warn!(
             "a worker keeps access to {}: whoever took it over could use it; a newer kernel or a \

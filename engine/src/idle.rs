@@ -9,7 +9,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::io::{PacketIo, Ready};
+use crate::io::{PacketIo, Ready, Wait};
 use crate::stats::{Counter, WorkerStats};
 
 /// Batches of up to this many messages are worth looking for the next one.
@@ -51,7 +51,7 @@ impl Idle {
     /// Looks at the clock and at what is ready, and does not wait.
     pub(crate) fn glance<'a, I: PacketIo<'a>>(&mut self, io: &mut I) -> io::Result<Ready> {
         self.look();
-        io.wait(false)
+        io.wait(Wait::Not)
     }
 
     /// Waits for something to do, after a turn that moved `moved` messages.
@@ -71,7 +71,11 @@ impl Idle {
             self.credit -= 1;
         }
         stats.add(Counter::Sleeps, 1);
-        let ready = io.wait(true)?;
+        let ready = io.wait(if moved > SMALL {
+            Wait::Anywhere
+        } else {
+            Wait::Near
+        })?;
         if self.look() - begin < self.spin {
             self.credit = CREDIT;
         }
@@ -81,7 +85,7 @@ impl Idle {
     fn spin<'a, I: PacketIo<'a>>(&mut self, io: &mut I, begin: Duration) -> io::Result<Ready> {
         loop {
             std::thread::yield_now();
-            let ready = io.wait(false)?;
+            let ready = io.wait(Wait::Not)?;
             if ready.any() || self.look() - begin >= self.spin {
                 return Ok(ready);
             }

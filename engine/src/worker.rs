@@ -104,9 +104,9 @@ mod tests {
     use super::*;
     use crate::answers::Answers;
     use crate::config::SourceCheck;
-    use crate::io::TunBatch;
     use crate::io::tun_writer::{Outgoing, Refusals};
     use crate::io::underlay::Underlay;
+    use crate::io::{TunBatch, Wait, WaitsIn};
     use crate::outbound::VxlanIdentity;
     use crate::stats::WorkerStats;
     use crate::table::TableWriter;
@@ -120,8 +120,8 @@ mod tests {
     }
 
     impl<'a> PacketIo<'a> for Busy {
-        fn wait(&mut self, block: bool) -> io::Result<Ready> {
-            assert!(!block, "there is always something to do");
+        fn wait(&mut self, how: Wait) -> io::Result<Ready> {
+            assert_eq!(how, Wait::Not, "there is always something to do");
             self.looks += 1;
             let stop = self.looks == 3;
             Ok(Ready {
@@ -144,6 +144,10 @@ mod tests {
 
         fn underlay(&mut self) -> &mut Underlay {
             &mut self.underlay
+        }
+
+        fn waits_in(&self) -> WaitsIn {
+            WaitsIn::Set(-1)
         }
     }
 

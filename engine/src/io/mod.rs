@@ -6,6 +6,7 @@
 //! reads the TUN and how it writes it.
 
 pub(crate) mod poll;
+pub(crate) mod sleeper;
 pub(crate) mod tun_writer;
 pub(crate) mod underlay;
 pub(crate) mod uring;
@@ -157,6 +158,34 @@ fn is_gone(error: &io::Error) -> bool {
         .is_some_and(|code| gone.contains(&code))
 }
 
+/// How to wait for something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    Not,
+    /// Asleep, to wake up on the processor that brings the packet: best for a single one.
+    Near,
+    /// Asleep, to wake up where there is room: best beside a sender that goes on.
+    Anywhere,
+}
+
+/// The descriptor in which a worker waits for others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WaitsIn {
+    /// An io_uring, which moves packets as well.
+    Ring(RawFd),
+    /// An epoll set.
+    Set(RawFd),
+}
+
+impl WaitsIn {
+    /// Its number.
+    pub(crate) fn raw(self) -> RawFd {
+        let (Self::Ring(fd) | Self::Set(fd)) = self;
+        fd
+    }
+}
+
 /// What a backend is made from.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
@@ -169,8 +198,8 @@ pub(crate) struct Parts<'a> {
 
 /// One way of moving packets between the kernel and a worker.
 pub(crate) trait PacketIo<'a> {
-    /// Tells what may be ready; if nothing is and `block`, sleeps until something may be.
-    fn wait(&mut self, block: bool) -> io::Result<Ready>;
+    /// Tells what may be ready; if nothing is, waits in this way until something may be.
+    fn wait(&mut self, how: Wait) -> io::Result<Ready>;
 
     /// Reads packets until the batch is full or the TUN is dry; true when it is dry.
     fn read_tun(&mut self, batch: &mut TunBatch<'a>) -> io::Result<bool>;
@@ -192,10 +221,8 @@ pub(crate) trait PacketIo<'a> {
     /// The sockets of this worker.
     fn underlay(&mut self) -> &mut Underlay;
 
-    /// The ring by which packets move, if they do.
-    fn ring(&self) -> Option<RawFd> {
-        None
-    }
+    /// What it waits in.
+    fn waits_in(&self) -> WaitsIn;
 }
 
 #[cfg(test)]

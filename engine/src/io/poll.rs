@@ -1,18 +1,19 @@
 //! The backend for every kernel and every sandbox: `poll`, one `read` and one `writev` a packet,
 //! which super-packets make few.
 //!
-//! Why `poll` and not epoll: a set of three descriptors is cheap to hand over each time, and a
+//! Why it looks with `poll` and not epoll: a set of three descriptors is cheap to hand over each time, and a
 //! descriptor nobody sleeps on has no wait queue entry, so packets that arrive while the worker is
-//! busy wake nobody. See `docs/adr/0004-io-backends.md` for the figures.
+//! busy wake nobody. It sleeps in another way (`sleeper.rs`). See `docs/adr/0004-io-backends.md` for the figures.
 
 use std::io;
 use std::sync::Arc;
 
 use ringbuf::Pool;
 
+use super::sleeper::Sleeper;
 use super::tun_writer::{Outgoing, Refusals, TunWriter};
 use super::underlay::Underlay;
-use super::{PacketIo, Parts, Patience, Ready, TunBatch};
+use super::{PacketIo, Parts, Patience, Ready, TunBatch, Wait, WaitsIn};
 use crate::stats::WorkerStats;
 use crate::sys::poll::PollSet;
 use crate::sys::tun::TunQueue;
@@ -27,6 +28,7 @@ const LISTENERS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct PollIo<'a> {
     set: PollSet,
+    sleeper: Sleeper,
     tun: TunQueue,
     vnet: bool,
     pool: Pool<'a>,
@@ -47,10 +49,13 @@ impl<'a> PollIo<'a> {
             wake,
         } = parts;
         let fixed = [tun.raw(), wake.raw()].into_iter();
-        let set = PollSet::new(fixed.chain(underlay.listener_fds()));
+        let fds: Vec<_> = fixed.chain(underlay.listener_fds()).collect();
+        let set = PollSet::new(fds.iter().copied());
+        let sleeper = Sleeper::new(fds)?;
         let writer = TunWriter::new(vnet);
         Ok(Self {
             set,
+            sleeper,
             tun,
             vnet,
             pool,
@@ -60,12 +65,21 @@ impl<'a> PollIo<'a> {
             patience: Patience::default(),
         })
     }
+
+    fn look(&mut self, block: bool) -> io::Result<()> {
+        if let Err(error) = self.set.wait(block) {
+            self.patience.bear(error)?;
+        }
+        Ok(())
+    }
 }
 
 impl<'a> PacketIo<'a> for PollIo<'a> {
-    fn wait(&mut self, block: bool) -> io::Result<Ready> {
-        if let Err(error) = self.set.wait(block) {
-            self.patience.bear(error)?;
+    fn wait(&mut self, how: Wait) -> io::Result<Ready> {
+        self.look(how == Wait::Near)?;
+        if how == Wait::Anywhere && !self.set.any_ready() {
+            let slept = self.sleeper.sleep().is_ok();
+            self.look(!slept)?;
         }
         let mut ready = Ready {
             tun: self.set.is_ready(TUN),
@@ -112,5 +126,9 @@ impl<'a> PacketIo<'a> for PollIo<'a> {
 
     fn underlay(&mut self) -> &mut Underlay {
         &mut self.underlay
+    }
+
+    fn waits_in(&self) -> WaitsIn {
+        WaitsIn::Set(self.sleeper.raw())
     }
 }

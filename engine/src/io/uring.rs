@@ -11,14 +11,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use ringbuf::{BufRing, Frame, Pool};
 
 use super::tun_writer::{Outgoing, PARTS_MAX, Refusals, TunWriter, Written};
 use super::underlay::Underlay;
-use super::{BATCH_PACKETS, HEADROOM, PacketIo, Parts, Patience, Ready, TunBatch, is_dry};
+use super::{
+    BATCH_PACKETS, HEADROOM, PacketIo, Parts, Patience, Ready, TunBatch, Wait, WaitsIn, is_dry,
+};
 use crate::stats::WorkerStats;
 use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
@@ -230,10 +231,10 @@ fn read_start(vnet: bool) -> usize {
 }
 
 impl<'a> PacketIo<'a> for UringIo<'a> {
-    fn wait(&mut self, block: bool) -> io::Result<Ready> {
+    fn wait(&mut self, how: Wait) -> io::Result<Ready> {
         self.reader.arm()?;
         self.collect()?;
-        if block && !self.ready.any() {
+        if how != Wait::Not && !self.ready.any() {
             self.reader.ring().submit(1)?;
         } else if self.reader.ring().has_work() {
             self.reader.ring().submit(0)?;
@@ -312,12 +313,12 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
         &mut self.underlay
     }
 
-    fn ring(&self) -> Option<RawFd> {
+    fn waits_in(&self) -> WaitsIn {
         let ring = match &self.reader {
             Reader::Multishot { reads, .. } => &reads.ring,
             Reader::Oneshot { ring, .. } => ring,
         };
-        Some(ring.raw())
+        WaitsIn::Ring(ring.raw())
     }
 }
 

@@ -37,6 +37,11 @@ impl PollSet {
         Err(error)
     }
 
+    /// Whether any descriptor has input, or an error to report.
+    pub(crate) fn any_ready(&self) -> bool {
+        self.entries.iter().any(|entry| entry.revents != 0)
+    }
+
     /// Whether the descriptor at this place has input, or an error to report.
     pub(crate) fn is_ready(&self, index: usize) -> bool {
         self.entries[index].revents != 0
