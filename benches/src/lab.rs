@@ -3,13 +3,21 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::LazyLock;
+use std::thread;
 
 use crate::deprive::Kernel;
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, on_own_thread};
 use crate::scratch::Scratch;
+use crate::sys;
+
+/// Hands packets that arrive at a node's underlay device to these processors.
+const STEER: &str = "mount -t sysfs sysfs /sys && \
+    for queue in /sys/class/net/eth0/queues/rx-*; do echo \"$1\" > \"$queue/rps_cpus\" || exit; done";
 
 /// What the underlay between the nodes does to large packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +28,13 @@ pub enum Profile {
     Wire,
     /// As `Wire` with GRO at the receiver, as an ordinary network card does.
     WireGro,
+    /// As `Wire`, and each node keeps to its own half of the processors, packets that arrive included.
+    WirePinned,
 }
 
 impl Profile {
     /// Every profile, in the order of reports.
-    pub const ALL: [Self; 3] = [Self::Offload, Self::Wire, Self::WireGro];
+    pub const ALL: [Self; 4] = [Self::Offload, Self::Wire, Self::WireGro, Self::WirePinned];
 
     /// The name in commands and reports.
     pub fn name(self) -> &'static str {
@@ -32,6 +42,7 @@ impl Profile {
             Self::Offload => "offload",
             Self::Wire => "wire",
             Self::WireGro => "wiregro",
+            Self::WirePinned => "wirepinned",
         }
     }
 
@@ -41,7 +52,13 @@ impl Profile {
             Self::Offload => "a veth as it comes: packets of 64 KiB cross whole",
             Self::Wire => "packets of MTU size cross one by one",
             Self::WireGro => "the same with GRO at the receiver, as on a network card",
+            Self::WirePinned => "as wire, each node on its own half of the processors",
         }
+    }
+
+    /// Whether each node keeps to its half of the processors.
+    pub fn pins(self) -> bool {
+        self == Self::WirePinned
     }
 
     /// The arguments of `ethtool -K eth0`, if anything differs from the defaults.
@@ -58,7 +75,9 @@ impl FromStr for Profile {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|profile| profile.name() == name);
-        known.ok_or_else(|| format!("unknown profile `{name}`: it is offload, wire or wiregro"))
+        known.ok_or_else(|| {
+            format!("unknown profile `{name}`: it is offload, wire, wiregro or wirepinned")
+        })
     }
 }
 
@@ -86,6 +105,16 @@ impl Side {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
+        }
+    }
+
+    /// Its half of the machine's processors.
+    pub fn processors(self) -> Range<usize> {
+        static ALL: LazyLock<usize> =
+            LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+        match self {
+            Self::A => 0..*ALL / 2,
+            Self::B => *ALL / 2..*ALL,
         }
     }
 
@@ -171,11 +200,15 @@ impl Lab {
     pub fn new(profile: Profile) -> io::Result<Self> {
         let nodes = [Namespace::new()?, Namespace::new()?];
         let containers = [Namespace::new()?, Namespace::new()?];
+        let kernels = Side::BOTH.map(|side| match profile.pins() {
+            true => Kernel::whole().on_processors(side.processors()),
+            false => Kernel::whole(),
+        });
         let lab = Self {
             nodes,
             containers,
             profile,
-            kernels: Default::default(),
+            kernels,
             scratch: Scratch::new()?,
         };
         lab.lay_underlay()?;
@@ -203,6 +236,20 @@ impl Lab {
     /// A command for a daemon on a node.
     pub fn daemon(&self, side: Side, program: &Path) -> io::Result<Command> {
         self.kernels[side as usize].command(self.node(side), program)
+    }
+
+    /// Starts a thread for a node, on the node's processors if it has some of its own.
+    pub(crate) fn on_processors_of<T: Send>(
+        &self,
+        side: Side,
+        start: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        on_own_thread(|| {
+            if self.profile.pins() {
+                sys::keep_to(side.processors());
+            }
+            start()
+        })
     }
 
     /// What the underlay does to large packets.
@@ -246,8 +293,27 @@ impl Lab {
             if let Some(features) = self.profile.device_features() {
                 node.run(&format!("ethtool -K eth0 {features}"))?;
             }
+            if self.profile.pins() {
+                self.steer_arrivals(side)?;
+            }
         }
         Ok(())
+    }
+
+    fn steer_arrivals(&self, side: Side) -> io::Result<()> {
+        let mut command = self.node(side).command("unshare")?;
+        let mask = processor_mask(side.processors());
+        let output = command
+            .args(["--mount", "sh", "-c", STEER, "sh", &mask])
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!(
+            "packets cannot be steered to processors: {}",
+            said.trim()
+        )))
     }
 
     fn lay_bridge(&self, side: Side) -> io::Result<()> {
@@ -261,6 +327,16 @@ impl Lab {
         ))?;
         self.container(side).ip("link set eth0 up").map(drop)
     }
+}
+
+/// The processors as a set in the kernel's notation: words of 32 bits, the highest first.
+fn processor_mask(processors: Range<usize>) -> String {
+    let words = (0..processors.end.div_ceil(32)).rev();
+    let word = |index: usize| {
+        let bits = (0..32).filter(|bit| processors.contains(&(index * 32 + bit)));
+        format!("{:08x}", bits.fold(0_u32, |word, bit| word | 1 << bit))
+    };
+    words.map(word).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -286,5 +362,13 @@ mod tests {
         for profile in Profile::ALL {
             assert_eq!(profile.name().parse(), Ok(profile));
         }
+    }
+
+    #[test]
+    fn processors_are_written_as_the_kernel_reads_them() {
+        assert_eq!(processor_mask(0..1), "00000001");
+        assert_eq!(processor_mask(2..4), "0000000c");
+        assert_eq!(processor_mask(30..34), "00000003,c0000000");
+        assert_eq!(processor_mask(32..33), "00000001,00000000");
     }
 }

@@ -99,8 +99,8 @@ impl Namespace {
     }
 }
 
-/// Runs `work` on a thread of its own, because a thread's namespace is its own.
-fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+/// Runs `work` on a thread of its own, because a thread's namespace and processors are its own.
+pub(crate) fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| scope.spawn(work).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

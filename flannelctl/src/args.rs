@@ -278,7 +278,7 @@ pub(crate) struct Bench {
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub(crate) metrics: Option<Vec<Measurement>>,
 
-    /// What the link between the nodes does to large packets: wire, wiregro, offload
+    /// What the link between the nodes does to large packets: wire, wiregro, wirepinned, offload
     #[arg(
         long,
         value_delimiter = ',',

@@ -1,6 +1,7 @@
 //! What a program finds: the kernel it runs on, without what is refused.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
@@ -56,6 +57,17 @@ impl Kernel {
     pub fn with_directory(self, shown: &Path, place: &Path) -> Self {
         let [shown, place] = [shown, place].map(|path| path.to_string_lossy());
         self.behind(&["unshare", "--mount", "sh", "-c", SHOW, "sh", &shown, &place])
+    }
+
+    /// On these processors alone.
+    pub fn on_processors(self, processors: Range<usize>) -> Self {
+        // A machine with one has none for the first half.
+        let last = processors.end.max(processors.start + 1) - 1;
+        self.behind(&[
+            "taskset",
+            "--cpu-list",
+            &format!("{}-{last}", processors.start),
+        ])
     }
 
     fn behind(mut self, words: &[&str]) -> Self {

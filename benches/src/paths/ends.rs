@@ -168,8 +168,11 @@ fn route(
             };
             route_through_vxlan(lab, side, peer, &mac).map(|()| None)
         }
-        End::OnePacket => OnePacketPeer::start(lab.node(side), &one_packet_config(side, subnets)?)
-            .map(|peer| Some(Carrier::OnePacket(peer))),
+        End::OnePacket => {
+            let config = one_packet_config(side, subnets)?;
+            lab.on_processors_of(side, || OnePacketPeer::start(lab.node(side), &config))
+                .map(|peer| Some(Carrier::OnePacket(peer)))
+        }
     }
 }
 

@@ -40,11 +40,11 @@ pub fn run(ends: &Ends<'_>, duration: Duration, think: Duration) -> io::Result<O
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            super::keep_to_end(true);
+            ends.keep_apart(true);
             answer(&flow.far, &stop);
         });
         let asking = scope.spawn(|| {
-            super::keep_to_end(false);
+            ends.keep_apart(false);
             ask(&flow.near, duration, think)
         });
         let outcome = asking

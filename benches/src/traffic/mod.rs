@@ -14,10 +14,8 @@ pub mod window;
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::LazyLock;
-use std::thread;
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, on_own_thread};
 use crate::{Path, Side, sys};
 
 /// An IPv4 and a UDP header: what an inner packet has besides its payload.
@@ -36,6 +34,10 @@ pub struct Ends<'a> {
     pub near: (&'a Namespace, IpAddr),
     /// The receiver's namespace and address.
     pub far: (&'a Namespace, IpAddr),
+    /// The side that sends.
+    from: Side,
+    /// Whether everything at an end keeps to the processors of its side.
+    pinned: bool,
 }
 
 impl<'a> Ends<'a> {
@@ -44,7 +46,34 @@ impl<'a> Ends<'a> {
         Self {
             near: path.container(from),
             far: path.container(from.other()),
+            from,
+            pinned: path.lab().profile().pins(),
         }
+    }
+
+    /// Keeps the calling thread, which works at the near or the far end, to the processors of that end.
+    ///
+    /// Two nodes never share a processor. Left to the scheduler, sender and receiver meet on one as soon
+    /// as nothing but the kernel stands between them: wake-ups and cache misses are saved then that a
+    /// network would cost.
+    fn keep_apart(&self, far: bool) {
+        let side = if far { self.from.other() } else { self.from };
+        sys::keep_to(side.processors());
+    }
+
+    /// The same where the lab wants it of all traffic.
+    fn keep_if_pinned(&self, far: bool) {
+        if self.pinned {
+            self.keep_apart(far);
+        }
+    }
+
+    /// Does what the near end does, on its processors where the lab wants it.
+    fn at_near<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        on_own_thread(|| {
+            self.keep_if_pinned(false);
+            work()
+        })
     }
 
     /// Both ends of [`FLOWS`] flows, each pair of sockets connected to each other.
@@ -91,18 +120,6 @@ pub(crate) fn open_here(address: IpAddr) -> io::Result<UdpSocket> {
 /// What an inner packet of `packet` bytes has besides its headers; room for a number at least.
 pub(crate) fn payload_of(packet: usize) -> usize {
     packet.saturating_sub(HEADERS).max(8)
-}
-
-/// Keeps the calling thread to its end's half of the processors.
-///
-/// Two nodes never share a processor. Left to the scheduler, sender and receiver meet on one as soon
-/// as nothing but the kernel stands between them: wake-ups and cache misses are saved then that a
-/// network would cost.
-fn keep_to_end(far: bool) {
-    static PROCESSORS: LazyLock<usize> =
-        LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
-    let (half, all) = (*PROCESSORS / 2, *PROCESSORS);
-    sys::keep_to(if far { half..all } else { 0..half });
 }
 
 /// Whether a system call only said that there is nothing now.

@@ -51,9 +51,12 @@ pub fn run(
     let ((near, far), payload) = (ends.flows()?, payload_of(packet));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| count(&far, payload, &stop));
+        let receiver = scope.spawn(|| {
+            ends.keep_if_pinned(true);
+            count(&far, payload, &stop)
+        });
         let started = Instant::now();
-        let sent = send(&near, payload, per_second, duration);
+        let sent = ends.at_near(|| send(&near, payload, per_second, duration));
         let ended = Instant::now();
         stop.store(true, Ordering::Relaxed);
         let (received, last) = receiver

@@ -51,13 +51,13 @@ pub fn run(
     thread::scope(|scope| {
         for stream in near {
             scope.spawn(|| {
-                keep_apart(streams, false);
+                keep(ends, streams, false);
                 send(stream, &stop);
             });
         }
         for stream in far {
             scope.spawn(|| {
-                keep_apart(streams, true);
+                keep(ends, streams, true);
                 receive(stream, &received);
             });
         }
@@ -96,9 +96,10 @@ pub(crate) fn count(
 
 /// The two ends of a lone stream are both busy, and so find processors of their own. Of many the
 /// scheduler puts a sender and its receiver together, and what one wrote the other has in its cache.
-fn keep_apart(streams: usize, far: bool) {
-    if streams > 1 {
-        super::keep_to_end(far);
+fn keep(ends: &Ends<'_>, streams: usize, far: bool) {
+    match streams {
+        1 => ends.keep_if_pinned(far),
+        _ => ends.keep_apart(far),
     }
 }
 

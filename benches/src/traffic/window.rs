@@ -46,9 +46,12 @@ pub fn run(ends: &Ends<'_>, packet: usize, duration: Duration) -> io::Result<Out
     let ((near, far), payload) = (ends.flows()?, payload_of(packet));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(&far, payload, &stop));
+        let receiver = scope.spawn(|| {
+            ends.keep_if_pinned(true);
+            receive(&far, payload, &stop)
+        });
         let started = Instant::now();
-        let lost = send(&near, payload, started + duration);
+        let lost = ends.at_near(|| send(&near, payload, started + duration));
         let seconds = started.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
         let received = receiver
