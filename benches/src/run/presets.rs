@@ -22,8 +22,9 @@ const PATHS: [&str; 6] = [
 ];
 /// What a stock daemon adds.
 const STOCK: [&str; 3] = ["stock-host-gw", "stock-udp", "stock-vxlan"];
-/// What follows the name of a daemon's path: every way of moving packets, each offload off in turn.
-const VARIANTS: [&str; 9] = [
+/// What follows the name of a daemon's path: every way of moving packets, each offload off in turn,
+/// workers that stay on their processors.
+const VARIANTS: [&str; 11] = [
     "io=uring-multishot",
     "io=uring-oneshot",
     "io=epoll",
@@ -33,6 +34,8 @@ const VARIANTS: [&str; 9] = [
     "no-offload=gso",
     "no-offload=gro",
     "no-offload=merge",
+    "workers=1+pin",
+    "workers=2+pin",
 ];
 const FORMS: [&str; 2] = ["udp", "vxlan"];
 
