@@ -51,6 +51,16 @@ impl<'a> Ends<'a> {
         }
     }
 
+    /// Two containers on no path.
+    pub fn between(near: (&'a Namespace, IpAddr), far: (&'a Namespace, IpAddr)) -> Self {
+        Self {
+            near,
+            far,
+            from: Side::A,
+            pinned: false,
+        }
+    }
+
     /// Keeps the calling thread, which works at the near or the far end, to the processors of that end.
     ///
     /// Two nodes never share a processor. Left to the scheduler, sender and receiver meet on one as soon

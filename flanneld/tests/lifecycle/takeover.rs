@@ -23,7 +23,7 @@ fn probe(stage: &Stage) -> Probe {
         let address = stage.subnet(side).unwrap().container();
         (stage.lab.container(side), address.into())
     });
-    Probe::start(&Ends { near, far }).unwrap()
+    Probe::start(&Ends::between(near, far)).unwrap()
 }
 
 fn assert_none_lost(probe: Probe) {
