@@ -25,18 +25,25 @@ pub fn range(values: &[f64]) -> Option<(f64, f64)> {
     Some((low, high))
 }
 
-/// The median of the ratios of values taken in the same repeat, seconds apart.
-pub fn paired_ratio(values: &[(u32, f64)], reference: &[(u32, f64)]) -> Option<f64> {
-    let of = |repeat: u32| {
-        reference
-            .iter()
-            .find(|(other, _)| *other == repeat)
-            .map(|(_, value)| *value)
+/// A number with when it was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// In which repeat.
+    pub repeat: u32,
+    /// Its place among all numbers, in the order in which they were taken.
+    pub place: usize,
+    /// The number.
+    pub value: f64,
+}
+
+/// The median of the ratios to the value of the same repeat that was taken next before or after.
+pub fn paired_ratio(values: &[Sample], reference: &[Sample]) -> Option<f64> {
+    let ratio = |of: &Sample| {
+        let candidates = reference.iter().filter(|other| other.repeat == of.repeat);
+        let nearest = candidates.min_by_key(|other| other.place.abs_diff(of.place))?;
+        Some(of.value / nearest.value)
     };
-    let ratios: Vec<_> = values
-        .iter()
-        .filter_map(|(repeat, value)| Some(value / of(*repeat)?))
-        .collect();
+    let ratios: Vec<_> = values.iter().filter_map(ratio).collect();
     median(&ratios)
 }
 
@@ -53,9 +60,32 @@ mod tests {
 
     #[test]
     fn ratios_pair_values_of_the_same_repeat() {
-        let (values, reference) = ([(0, 10.0), (1, 40.0)], [(1, 20.0), (0, 5.0), (2, 1.0)]);
+        let values = samples(&[(0, 0, 10.0), (1, 1, 40.0)]);
+        let reference = samples(&[(1, 3, 20.0), (0, 2, 5.0), (2, 4, 1.0)]);
         assert_eq!(paired_ratio(&values, &reference), Some(2.0));
-        assert_eq!(paired_ratio(&values, &[(7, 1.0)]), None);
+        assert_eq!(paired_ratio(&values, &samples(&[(7, 9, 1.0)])), None);
+    }
+
+    #[test]
+    fn of_several_references_the_nearest_counts() {
+        let reference = samples(&[(0, 0, 1.0), (0, 4, 5.0), (0, 9, 2.0)]);
+        assert_eq!(
+            paired_ratio(&samples(&[(0, 5, 10.0)]), &reference),
+            Some(2.0)
+        );
+        assert_eq!(
+            paired_ratio(&samples(&[(0, 8, 10.0)]), &reference),
+            Some(5.0)
+        );
+    }
+
+    fn samples(of: &[(u32, usize, f64)]) -> Vec<Sample> {
+        let sample = |&(repeat, place, value)| Sample {
+            repeat,
+            place,
+            value,
+        };
+        of.iter().map(sample).collect()
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::measure::Reading;
 use crate::plot;
-use crate::stats;
+use crate::stats::{self, Sample};
 
 /// One number of one repeat.
 #[derive(Clone, Debug, Serialize)]
@@ -145,17 +145,17 @@ impl Report {
 
     /// The median of one number on one path, the smallest and the largest value.
     pub fn summary(&self, profile: &str, path: &str, metric: &str) -> Option<Summary> {
-        let own = self.values(profile, path, metric);
-        let values: Vec<_> = own.iter().map(|(_, value)| *value).collect();
+        let own = self.samples(profile, path, metric);
+        let values: Vec<_> = own.iter().map(|sample| sample.value).collect();
         let (low, high) = stats::range(&values)?;
         let median = stats::median(&values)?;
         Some(Summary { median, low, high })
     }
 
-    /// The median of the ratios to another path, repeat by repeat.
+    /// The median of the ratios to another path, each to its number taken nearest in the same repeat.
     pub fn ratio(&self, profile: &str, path: &str, metric: &str, reference: &str) -> Option<f64> {
-        let own = self.values(profile, path, metric);
-        let other = self.values(profile, reference, metric);
+        let own = self.samples(profile, path, metric);
+        let other = self.samples(profile, reference, metric);
         stats::paired_ratio(&own, &other).filter(|ratio| ratio.is_finite())
     }
 
@@ -179,15 +179,17 @@ impl Report {
         unique(found.map(|record| &record.reading.name))
     }
 
-    fn values(&self, profile: &str, path: &str, metric: &str) -> Vec<(u32, f64)> {
-        let wanted = |record: &&Record| {
+    fn samples(&self, profile: &str, path: &str, metric: &str) -> Vec<Sample> {
+        let wanted = |(_, record): &(usize, &Record)| {
             record.profile == profile && record.path == path && record.reading.name == metric
         };
-        self.records
-            .iter()
-            .filter(wanted)
-            .map(|record| (record.repeat, record.reading.value))
-            .collect()
+        let sample = |(place, record): (usize, &Record)| Sample {
+            repeat: record.repeat,
+            place,
+            value: record.reading.value,
+        };
+        let records = self.records.iter().enumerate();
+        records.filter(wanted).map(sample).collect()
     }
 }
 

@@ -68,7 +68,7 @@ impl Report {
             let references = references.join(" · ");
             let _ = write!(
                 out,
-                " Ratios are medians of the ratios within a repeat, to {references}."
+                " Ratios are medians of the ratios to the nearest measurement in the same repeat, of {references}."
             );
         }
         out + "\n"

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! All paths are up all the time, and the numbers that are compared are taken seconds apart, so that
-//! what else the machine does hits all of them alike.
+//! what else the machine does hits all of them alike; the first reference is measured again after every few
+//! others, and a ratio pairs what was measured next to each other.
 
 mod plan;
 mod presets;
@@ -47,9 +48,12 @@ impl<'a> Run<'a> {
         let running = self.bring_up(setting, up);
         for repeat in 0..self.plan.repeats() {
             for measurement in self.plan.measurements() {
-                let having = |path: &&Running<'_>| path.lane.has(measurement, repeat);
-                for path in running.iter().filter(having) {
-                    self.take(setting, path, measurement, repeat);
+                let lanes = running.iter().map(|path| path.lane);
+                for lane in self.plan.round(lanes, measurement, repeat) {
+                    let mut paths = running.iter();
+                    if let Some(path) = paths.find(|path| path.lane.name == lane.name) {
+                        self.take(setting, path, measurement, repeat);
+                    }
                 }
             }
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::measure::Measurement;
 
+/// So many paths are measured between two times the anchor.
+const ANCHOR_EVERY: usize = 3;
 /// How long a path takes to come up, about.
 const BRING_UP: Duration = Duration::from_millis(600);
 
@@ -52,9 +54,35 @@ pub struct Plan {
     pub lanes: Vec<Lane>,
     /// How long traffic flows in one measurement.
     pub duration: Duration,
+    /// The path the others are compared with first. It is measured again between them: this machine
+    /// may be half as fast a few seconds later, and a ratio is worth what its pair has in common.
+    pub anchor: Option<String>,
 }
 
 impl Plan {
+    /// Which of these lanes a measurement is taken on in a repeat, in order, the anchor again and again.
+    pub fn round<'l>(
+        &self,
+        lanes: impl Iterator<Item = &'l Lane> + Clone,
+        measurement: Measurement,
+        repeat: u32,
+    ) -> Vec<&'l Lane> {
+        let mut having = lanes.filter(|lane| lane.has(measurement, repeat));
+        let is_anchor = |lane: &&Lane| Some(&lane.name) == self.anchor.as_ref();
+        let anchor = having.clone().find(is_anchor);
+        let mut order = Vec::new();
+        let mut since = 0;
+        for lane in having.by_ref() {
+            if since == ANCHOR_EVERY && !is_anchor(&lane) {
+                order.extend(anchor);
+                since = 0;
+            }
+            order.push(lane);
+            since = if is_anchor(&lane) { 0 } else { since + 1 };
+        }
+        order
+    }
+
     /// The most repeats of anything.
     pub fn repeats(&self) -> u32 {
         self.works().map(|work| work.repeats).max().unwrap_or(0)
@@ -73,7 +101,17 @@ impl Plan {
 
     /// About how long one setting takes.
     pub fn cost(&self) -> Duration {
-        self.lanes.iter().map(|lane| self.lane_cost(lane)).sum()
+        let rounds = (0..self.repeats()).flat_map(|repeat| {
+            let all = self.measurements().into_iter();
+            all.map(move |measurement| (measurement, repeat))
+        });
+        let traffic: Duration = rounds
+            .map(|(measurement, repeat)| {
+                let lanes = self.round(self.lanes.iter(), measurement, repeat).len();
+                measurement.cost(self.duration) * lanes as u32
+            })
+            .sum();
+        BRING_UP * self.lanes.len() as u32 + traffic
     }
 
     /// About how long a lane takes.
@@ -103,7 +141,33 @@ mod tests {
                 Lane::new("udp+io=epoll", &measurements(&["rr", "pps64"]), 3),
             ],
             duration: Duration::from_millis(500),
+            anchor: None,
         }
+    }
+
+    #[test]
+    fn the_anchor_is_never_far_from_what_is_compared_with_it() {
+        let rr = measurements(&["rr"]);
+        let lanes = ["a", "b", "plain", "c", "d", "e", "f", "g"];
+        let plan = Plan {
+            lanes: lanes.map(|name| Lane::new(name, &rr, 1)).into(),
+            anchor: Some("plain".to_owned()),
+            ..plan()
+        };
+        let order = |plan: &Plan| {
+            let round = plan.round(plan.lanes.iter(), rr[0], 0);
+            round
+                .iter()
+                .map(|lane| lane.name.as_str())
+                .collect::<String>()
+        };
+        assert_eq!(order(&plan), "abplaincdeplainfg");
+        let without = Plan {
+            anchor: None,
+            ..plan.clone()
+        };
+        assert_eq!(order(&without), "abplaincdefg");
+        assert!(plan.cost() > without.cost());
     }
 
     #[test]

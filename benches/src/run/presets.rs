@@ -11,14 +11,14 @@ use super::{Lane, Plan, Work};
 /// The paths the others are compared with.
 pub const REFERENCES: [&str; 3] = ["kernel-vxlan", "one-packet", "plain"];
 
-/// The paths that are compared in every respect.
+/// The paths that are compared in every respect; the daemon's follow the one they are compared with.
 const PATHS: [&str; 6] = [
     "plain",
     "host-gw",
     "kernel-vxlan",
-    "one-packet",
     "udp",
     "vxlan",
+    "one-packet",
 ];
 /// What a stock daemon adds.
 const STOCK: [&str; 3] = ["stock-host-gw", "stock-udp", "stock-vxlan"];
@@ -84,6 +84,8 @@ pub struct Choice {
     pub repeats: Option<u32>,
     /// How long traffic flows in one measurement.
     pub duration: Option<Duration>,
+    /// What the others are compared with first.
+    pub anchor: Option<String>,
 }
 
 impl Choice {
@@ -93,6 +95,7 @@ impl Choice {
         Plan {
             lanes: self.lanes(),
             duration: self.duration.unwrap_or(usual),
+            anchor: self.anchor.clone(),
         }
     }
 

@@ -266,8 +266,9 @@ fn tcp_header(packet: &[u8]) -> Option<&[u8]> {
 }
 
 fn is_same(expected: &[u8], received: &[u8], leeway: Leeway) -> bool {
-    if expected == received {
-        return true;
+    let differs = expected != received;
+    if !differs || expected.len() != received.len() || !(leeway.zero_checksum || leeway.id) {
+        return !differs;
     }
     let mut received = received.to_vec();
     if leeway.zero_checksum {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use benches::interrupt;
 use benches::report::Report;
-use benches::run::{Choice, Plan, human};
+use benches::run::{Choice, Plan, REFERENCES, human};
 
 use crate::args::{Bench, Other};
 
@@ -53,6 +53,10 @@ fn must_be_writable(directory: &Path) -> io::Result<()> {
 
 /// What the flags choose, and what is usual for the rest.
 fn choice(arguments: &Bench) -> Choice {
+    let asked = arguments.references.as_ref();
+    let first = asked.map_or(Some(REFERENCES[0]), |asked| {
+        asked.first().map(String::as_str)
+    });
     Choice {
         quick: arguments.quick,
         stock: arguments.stock.is_some(),
@@ -60,6 +64,7 @@ fn choice(arguments: &Bench) -> Choice {
         metrics: arguments.metrics.clone(),
         repeats: arguments.repeats,
         duration: arguments.seconds.map(Duration::from_secs_f64),
+        anchor: first.map(str::to_owned),
     }
 }
 
