@@ -116,7 +116,7 @@ fn next_packet(input: &mut Input<'_>, senders: &mut Vec<Sketch>) -> Vec<u8> {
     let number = usize::from(what & 31);
     if number >= senders.len() {
         let len = input.pick(&[
-            100, 8, 1, 30, 2, 64, 3, 200, 16, 1400, 9, 5, 40, 12_000, 20, 100,
+            100, 8, 1, 30, 2, 64, 3, 200, 16, 1400, 9, 5, 40, 3_000, 20, 100,
         ]);
         let mut sender = sketch(input, len);
         sender.ports.1 = senders.len() as u16;
