@@ -245,6 +245,24 @@ pub(crate) enum Other {
     /// Play the other machine for --between
     #[command(long_about = SERVE)]
     Serve(Serve),
+    /// Say which ratios of a report another one confirms
+    Compare(Compare),
+}
+
+/// The flags of `bench compare`.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// Directory of a report
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: PathBuf,
+
+    /// Directory of the report to compare with it
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: PathBuf,
+
+    /// Mark ratios that differ by more than this
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    pub(crate) limit: f64,
 }
 
 /// The flags of `bench serve`.

@@ -403,6 +403,25 @@ fn two_machines_measure_the_networks_between_them() {
 }
 
 #[test]
+fn a_report_can_be_compared_and_what_is_none_is_named() {
+    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/baselines");
+    let saved = saved.read_dir().unwrap().next().unwrap().unwrap().path();
+    let compare = |other: &Path| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["bench", "compare"]).args([&*saved, other]);
+        command.output().unwrap()
+    };
+    let page = String::from_utf8(compare(&saved).stdout).unwrap();
+    assert!(page.contains("0 of "), "{page}");
+    let refused = compare(Path::new("/nowhere"));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("/nowhere/raw.json"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_list_names_every_path_and_metric() {
     let output = Command::new(PROGRAM)
         .args(["bench", "--list"])

@@ -6,6 +6,7 @@ mod subject;
 pub use metric::{METRICS, Measurement, Metric};
 pub use subject::Subject;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -31,12 +32,12 @@ const QUANTILES: [(&str, f64); 9] = [
 ];
 
 /// One number with its name and unit.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Reading {
     /// As in `tcp1`, `tcp1_cpu`, `rr_p99`.
     pub name: String,
     /// As in `Gbit/s`.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// The number.
     pub value: f64,
 }
@@ -50,7 +51,7 @@ impl fmt::Display for Reading {
 fn reading(name: impl fmt::Display, unit: &'static str, value: f64) -> Reading {
     Reading {
         name: name.to_string(),
-        unit,
+        unit: unit.into(),
         value,
     }
 }

@@ -55,9 +55,9 @@ fn machine() -> Machine {
 }
 
 fn readings(path: &str, [tcp, packets, round_trip, processor]: [f64; 4]) -> Vec<Reading> {
-    let reading = |name: &str, unit, value| Reading {
+    let reading = |name: &str, unit: &'static str, value| Reading {
         name: name.to_owned(),
-        unit,
+        unit: unit.into(),
         value,
     };
     let tail = [
@@ -140,7 +140,7 @@ fn one_number_on_one_path_is_a_report_too() {
     report.machine = machine();
     let reading = Reading {
         name: "max64".to_owned(),
-        unit: "kpps",
+        unit: "kpps".into(),
         value: 100.0,
     };
     report.add("between", "direct", 0, vec![reading]);

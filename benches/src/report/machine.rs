@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A file that only a checkout of this project has.
 const LANDMARK: &str = "benches/baselines";
 
 /// On what, with what and when something was measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// Kernel release.
     pub kernel: String,

@@ -1,11 +1,13 @@
 //! Measurements as raw data, and as pages people can read.
 
+mod compare;
 #[cfg(test)]
 mod golden;
 mod machine;
 mod page;
 mod sections;
 
+pub use compare::Comparison;
 pub use machine::Machine;
 pub use sections::heading;
 
@@ -13,14 +15,17 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::measure::Reading;
 use crate::plot;
 use crate::stats::{self, Sample};
 
+/// Every number of a report, as programs read them.
+const RAW: &str = "raw.json";
+
 /// One number of one repeat.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// The underlay profile.
     pub profile: String,
@@ -34,7 +39,7 @@ pub struct Record {
 }
 
 /// Something that could not be measured, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The underlay profile.
     pub profile: String,
@@ -47,7 +52,7 @@ pub struct Refusal {
 }
 
 /// Everything of one run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Where it was measured.
     pub machine: Machine,
@@ -139,8 +144,19 @@ impl Report {
         }
         fs::write(directory.join("README.md"), self.page(&plots))?;
         let json = serde_json::to_string_pretty(self)?;
-        fs::write(directory.join("raw.json"), json)?;
+        fs::write(directory.join(RAW), json)?;
         fs::write(directory.join("raw.csv"), self.csv())
+    }
+
+    /// Reads what was saved in a directory.
+    pub fn read(directory: &Path) -> io::Result<Self> {
+        let file = directory.join(RAW);
+        let explain = |error: io::Error| {
+            let file = file.display();
+            io::Error::other(format!("{file}: {error}; a report's directory has one"))
+        };
+        let text = fs::read_to_string(&file).map_err(explain)?;
+        serde_json::from_str(&text).map_err(|error| explain(error.into()))
     }
 
     /// The median of one number on one path, the smallest and the largest value.

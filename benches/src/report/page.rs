@@ -267,7 +267,7 @@ pub(super) mod tests {
             let reading = |value| {
                 vec![Reading {
                     name: "tcp1".to_owned(),
-                    unit: "Gbit/s",
+                    unit: "Gbit/s".into(),
                     value,
                 }]
             };

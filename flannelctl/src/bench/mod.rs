@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use benches::interrupt;
-use benches::report::Report;
+use benches::report::{Comparison, Report};
 use benches::run::{Choice, Plan, REFERENCES, human};
 
-use crate::args::{Bench, Other};
+use crate::args::{Bench, Compare, Other};
 
 /// Does what the flags say.
 pub(crate) fn run(arguments: &Bench) -> io::Result<()> {
-    if let Some(Other::Serve(arguments)) = &arguments.other {
-        return between::serve(arguments);
+    match &arguments.other {
+        Some(Other::Serve(arguments)) => return between::serve(arguments),
+        Some(Other::Compare(arguments)) => return compare(arguments),
+        None => {}
     }
     if arguments.list {
         print!("{}", list::everything());
@@ -32,6 +34,15 @@ pub(crate) fn run(arguments: &Bench) -> io::Result<()> {
         None => lab::measure(arguments)?,
     };
     finish(arguments, &report)
+}
+
+fn compare(arguments: &Compare) -> io::Result<()> {
+    let (before, after) = (
+        Report::read(&arguments.before)?,
+        Report::read(&arguments.after)?,
+    );
+    print!("{}", Comparison::of(&before, &after, arguments.limit));
+    Ok(())
 }
 
 /// Finds out before a quarter of an hour has passed; leaves no directory for a run that is interrupted.
