@@ -1,5 +1,9 @@
 //! Two nodes and two containers: the devices and addresses, not yet what connects them.
 
+mod ipv6;
+
+pub use ipv6::Subnet6;
+
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;

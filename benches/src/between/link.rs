@@ -187,7 +187,7 @@ impl Subject for Link {
     }
 
     fn window(&self, from: Side, packet: usize, duration: Duration) -> io::Result<window::Outcome> {
-        let (flows, payload, time) = (FLOWS, traffic::payload_of(packet), duration);
+        let (flows, payload, time) = (FLOWS, traffic::payload_of(packet, self.far), duration);
         if from == Side::B {
             let job = Job::Window {
                 flows,
@@ -221,7 +221,7 @@ impl Subject for Link {
         per_second: f64,
         duration: Duration,
     ) -> io::Result<rate::Outcome> {
-        let (flows, payload, time) = (FLOWS, traffic::payload_of(packet), duration);
+        let (flows, payload, time) = (FLOWS, traffic::payload_of(packet, self.far), duration);
         if from == Side::B {
             let job = Job::Offer {
                 flows,

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::store::{NETWORK, Store, VNI};
 use super::{End, Form, PathSpec};
 use crate::baseline::{self, OnePacketPeer};
 use crate::daemon::Daemon;
-use crate::lab::{Lab, Side, Subnet};
+use crate::lab::{Lab, Side, Subnet, Subnet6};
 
 const UDP_PORT: u16 = 8285;
 const VXLAN_PORT: u16 = 8472;
@@ -56,6 +56,7 @@ impl Carrier {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
     pub(super) subnet: Subnet,
+    pub(super) ipv6: Option<Subnet6>,
     pub(super) mtu: Option<u32>,
 }
 
@@ -73,6 +74,7 @@ pub(super) fn start(
     let mut carriers = [a?, b?];
     let mut leases = Side::BOTH.map(|side| Lease {
         subnet: side.default_subnet(),
+        ipv6: spec.ipv6.then(|| side.default_subnet_ipv6()),
         mtu: None,
     });
     for side in Side::BOTH {
@@ -80,13 +82,21 @@ pub(super) fn start(
             leases[side as usize] = wait_for_lease(&subnet_file(lab, side), daemon)?;
         }
     }
-    let subnets = leases.map(|lease| lease.subnet);
     for side in Side::BOTH {
-        if let Some(carrier) = route(lab, side, spec, store, subnets)? {
+        if let Some(carrier) = route(lab, side, spec, store, &leases)? {
             carriers[side as usize] = carrier;
         }
     }
     Ok((carriers, leases))
+}
+
+/// Gives the bridge and the container of a node their addresses.
+pub(super) fn address(lab: &Lab, side: Side, lease: &Lease, mtu: u32) -> io::Result<()> {
+    lab.address(side, lease.subnet, mtu)?;
+    match lease.ipv6 {
+        Some(subnet) => lab.address_ipv6(side, subnet),
+        None => Ok(()),
+    }
 }
 
 /// Stops the daemon at a side and starts another, which waits for nothing but its lease.
@@ -115,10 +125,14 @@ pub(super) fn restart(
 fn prepare(lab: &Lab, side: Side, spec: &PathSpec, store: &Store) -> io::Result<()> {
     match spec.ends[side as usize] {
         End::Flanneld | End::Stock => return Ok(()),
-        End::KernelVxlan => add_vxlan_device(lab, side)?,
+        End::KernelVxlan => {
+            for device in tunnels(side, spec.ipv6) {
+                add_vxlan_device(lab, side, &device)?;
+            }
+        }
         End::Plain | End::Loopback | End::OnePacket => {}
     }
-    store.record(side, side.default_subnet(), spec.form, &kernel_mac(side))
+    store.record(side, spec, &kernel_mac(side))
 }
 
 /// Starts the daemon of a side, where there is one, with these flags after the usual ones.
@@ -155,20 +169,24 @@ fn route(
     side: Side,
     spec: &PathSpec,
     store: &Store,
-    subnets: [Subnet; 2],
+    leases: &[Lease; 2],
 ) -> io::Result<Option<Carrier>> {
-    let peer = subnets[side.other() as usize];
+    let peer = &leases[side.other() as usize];
     match spec.ends[side as usize] {
         End::Flanneld | End::Stock | End::Loopback => Ok(None),
-        End::Plain => lab.node(side).ip(&plain_route(side, peer)).map(|_| None),
+        End::Plain => lab.node(side).ip(&plain_routes(side, peer)).map(|_| None),
         End::KernelVxlan => {
             let mac = match spec.ends[side.other() as usize] {
                 End::Flanneld => store.overlay_mac(peer)?,
                 _ => kernel_mac(side.other()),
             };
-            route_through_vxlan(lab, side, peer, &mac).map(|()| None)
+            for device in tunnels(side, spec.ipv6) {
+                route_through_vxlan(lab, side, &device, peer, &mac)?;
+            }
+            Ok(None)
         }
         End::OnePacket => {
+            let subnets = leases.map(|lease| lease.subnet);
             let config = one_packet_config(side, subnets)?;
             lab.on_processors_of(side, || OnePacketPeer::start(lab.node(side), &config))
                 .map(|peer| Some(Carrier::OnePacket(peer)))
@@ -176,8 +194,14 @@ fn route(
     }
 }
 
-fn plain_route(side: Side, peer: Subnet) -> String {
-    format!("route replace {peer} via {}", side.other().underlay())
+fn plain_routes(side: Side, peer: &Lease) -> String {
+    let far = side.other();
+    let ipv4 = format!("route replace {} via {}", peer.subnet, far.underlay());
+    let ipv6 = peer.ipv6.map(|subnet| {
+        let gateway = far.underlay_ipv6();
+        format!("\nroute replace {subnet} via {gateway}")
+    });
+    ipv4 + &ipv6.unwrap_or_default()
 }
 
 /// The MAC address of a kernel VXLAN device: local bit set, not multicast.
@@ -185,18 +209,49 @@ fn kernel_mac(side: Side) -> String {
     format!("0e:f1:a0:00:00:0{}", 1 + side as u8)
 }
 
-fn add_vxlan_device(lab: &Lab, side: Side) -> io::Result<()> {
-    let (local, mac, base) = (
-        side.underlay(),
-        kernel_mac(side),
-        side.default_subnet().base,
-    );
-    let mtu = Form::Vxlan.mtu();
+/// A kernel VXLAN device of one family.
+struct Tunnel {
+    name: String,
+    local: IpAddr,
+    remote: IpAddr,
+    mtu: u32,
+    /// The node's own address there.
+    own: String,
+}
+
+/// The device, or one for each family.
+fn tunnels(side: Side, ipv6: bool) -> impl Iterator<Item = Tunnel> {
+    let ipv4 = Tunnel {
+        name: format!("flannel.{VNI}"),
+        local: side.underlay().into(),
+        remote: side.other().underlay().into(),
+        mtu: Form::Vxlan.mtu(),
+        own: format!("{}/32", side.default_subnet().base),
+    };
+    let ipv6 = ipv6.then(|| Tunnel {
+        name: format!("flannel-v6.{VNI}"),
+        local: side.underlay_ipv6().into(),
+        remote: side.other().underlay_ipv6().into(),
+        mtu: Form::Vxlan.mtu() - 20,
+        own: format!("{}/128", side.default_subnet_ipv6().base),
+    });
+    [ipv4].into_iter().chain(ipv6)
+}
+
+fn add_vxlan_device(lab: &Lab, side: Side, device: &Tunnel) -> io::Result<()> {
+    let Tunnel {
+        name,
+        local,
+        mtu,
+        own,
+        ..
+    } = device;
+    let mac = kernel_mac(side);
     let lines = format!(
-        "link add flannel.{VNI} address {mac} mtu {mtu} type vxlan id {VNI} dev eth0 local {local} \
+        "link add {name} address {mac} mtu {mtu} type vxlan id {VNI} dev eth0 local {local} \
          dstport {VXLAN_PORT} nolearning\n\
-         addr add {base}/32 dev flannel.{VNI}\n\
-         link set flannel.{VNI} up"
+         addr add {own} dev {name}\n\
+         link set {name} up"
     );
     match lab.node(side).ip(&lines) {
         Err(error) if error.to_string().contains(NO_VXLAN) => Err(io::Error::new(
@@ -208,14 +263,24 @@ fn add_vxlan_device(lab: &Lab, side: Side) -> io::Result<()> {
 }
 
 /// What flannel does per peer: a permanent neighbour, a forwarding entry, an on-link route.
-fn route_through_vxlan(lab: &Lab, side: Side, peer: Subnet, mac: &str) -> io::Result<()> {
-    let (node, base, remote) = (lab.node(side), peer.base, side.other().underlay());
+fn route_through_vxlan(
+    lab: &Lab,
+    side: Side,
+    device: &Tunnel,
+    peer: &Lease,
+    mac: &str,
+) -> io::Result<()> {
+    let (node, Tunnel { name, remote, .. }) = (lab.node(side), device);
+    let (base, subnet) = match (remote, peer.ipv6) {
+        (IpAddr::V6(_), Some(subnet)) => (subnet.base.to_string(), subnet.to_string()),
+        _ => (peer.subnet.base.to_string(), peer.subnet.to_string()),
+    };
     node.ip(&format!(
-        "neigh replace {base} lladdr {mac} dev flannel.{VNI} nud permanent\n\
-         route replace {peer} via {base} dev flannel.{VNI} onlink"
+        "neigh replace {base} lladdr {mac} dev {name} nud permanent\n\
+         route replace {subnet} via {base} dev {name} onlink"
     ))?;
     node.run(&format!(
-        "bridge fdb append {mac} dev flannel.{VNI} dst {remote} self permanent"
+        "bridge fdb append {mac} dev {name} dst {remote} self permanent"
     ))
     .map(drop)
 }
@@ -262,8 +327,10 @@ fn wait_for_lease(file: &Path, daemon: &mut Daemon) -> io::Result<Lease> {
 fn parse_subnet_file(text: &str) -> Option<Lease> {
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let subnet = value("FLANNEL_SUBNET=")?.parse().ok()?;
+    let ipv6 = value("FLANNEL_IPV6_SUBNET=");
     Some(Lease {
         subnet,
+        ipv6: ipv6.and_then(|subnet| subnet.parse().ok()),
         mtu: value("FLANNEL_MTU=")?.parse().ok(),
     })
 }
@@ -280,6 +347,14 @@ mod tests {
             (lease.subnet.to_string().as_str(), lease.mtu),
             ("10.5.26.0/24", Some(1472))
         );
+    }
+
+    #[test]
+    fn a_lease_of_both_families_is_read() {
+        let text =
+            "FLANNEL_SUBNET=10.5.26.1/24\nFLANNEL_IPV6_SUBNET=fd05:0:0:2::1/64\nFLANNEL_MTU=1450\n";
+        let lease = parse_subnet_file(text).unwrap();
+        assert_eq!(lease.ipv6.unwrap().to_string(), "fd05:0:0:2::/64");
     }
 
     #[test]

@@ -6,19 +6,21 @@ mod ends;
 mod spec;
 mod store;
 
-pub use spec::{End, Form, KNOWN, Known, PathSpec};
+pub use spec::{End, Form, KNOWN, Known, OPTIONS, PathSpec};
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
 use crate::lab::{Lab, Profile, Side, Subnet};
 use crate::namespace::Namespace;
-use ends::Carrier;
+use ends::{Carrier, Lease};
 use store::Store;
 
+/// By how much a packet between IPv6 addresses has less room.
+const LONGER_HEADERS: u32 = 20;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer is waited for: short at first, to see soon that the path is up, then longer,
 /// because on a busy machine answers come late.
@@ -31,7 +33,7 @@ pub struct Path {
     // The carriers stop before the lab below them goes away: fields drop in this order.
     carriers: [Carrier; 2],
     store: Store,
-    subnets: [Subnet; 2],
+    leases: [Lease; 2],
     mtu: u32,
     spec: PathSpec,
     program: PathBuf,
@@ -51,6 +53,9 @@ impl Path {
 
     /// Starts the ends in a lab that exists already.
     pub fn connect(lab: Lab, spec: &PathSpec, program: &std::path::Path) -> io::Result<Self> {
+        if spec.outer_ipv6 {
+            lab.add_ipv6()?;
+        }
         let store = Store::create(&lab, spec)?;
         Self::start(lab, store, spec, program)
     }
@@ -69,12 +74,12 @@ impl Path {
             .min()
             .unwrap_or_else(|| spec.form.mtu());
         for side in Side::BOTH {
-            lab.address(side, leases[side as usize].subnet, mtu)?;
+            ends::address(&lab, side, &leases[side as usize], mtu)?;
         }
         Ok(Self {
             carriers,
             store,
-            subnets: leases.map(|lease| lease.subnet),
+            leases,
             mtu,
             spec: spec.clone(),
             program: program.to_owned(),
@@ -92,25 +97,36 @@ impl Path {
         &self.spec
     }
 
-    /// The containers' MTU.
+    /// The largest packet that goes from container to container in one piece.
     pub fn mtu(&self) -> u32 {
-        self.mtu
+        match self.spec.form {
+            Form::Udp | Form::Vxlan if self.spec.ipv6 && self.spec.outer_ipv6 => {
+                self.mtu - LONGER_HEADERS
+            }
+            _ => self.mtu,
+        }
     }
 
     /// A node's container network.
     pub fn subnet(&self, side: Side) -> Subnet {
-        self.subnets[side as usize]
+        self.leases[side as usize].subnet
     }
 
     /// The namespace and address of the container on a node.
     pub fn container(&self, side: Side) -> (&Namespace, IpAddr) {
         if self.spec.ends == [End::Loopback; 2] {
-            return (self.lab.container(Side::A), Ipv4Addr::LOCALHOST.into());
+            let own: IpAddr = match self.spec.ipv6 {
+                false => Ipv4Addr::LOCALHOST.into(),
+                true => Ipv6Addr::LOCALHOST.into(),
+            };
+            return (self.lab.container(Side::A), own);
         }
-        (
-            self.lab.container(side),
-            self.subnet(side).container().into(),
-        )
+        let Lease { subnet, ipv6, .. } = self.leases[side as usize];
+        let address = match ipv6.filter(|_| self.spec.ipv6) {
+            None => subnet.container().into(),
+            Some(subnet) => subnet.container().into(),
+        };
+        (self.lab.container(side), address)
     }
 
     /// Processor seconds the ends have used so far, where they are programs at all.
@@ -162,8 +178,8 @@ impl Path {
             (&self.store, flanneld),
             carrier,
         )?;
-        self.subnets[side as usize] = lease.subnet;
-        self.lab.address(side, lease.subnet, self.mtu)
+        self.leases[side as usize] = lease;
+        ends::address(&self.lab, side, &lease, self.mtu)
     }
 
     /// Ends the daemon at a side by a signal and starts another at once, as a supervisor would; says how long the first
@@ -224,6 +240,9 @@ impl Path {
     /// carries packets, in a lab that is ready, to the first ping between the containers.
     pub fn time_to_first_ping(&self) -> io::Result<Duration> {
         let lab = Lab::new(self.lab.profile())?;
+        if self.spec.outer_ipv6 {
+            lab.add_ipv6()?;
+        }
         let store = Store::create(&lab, &self.spec)?;
         let started = Instant::now();
         let twin = Self::start(lab, store, &self.spec, &self.program)?;

@@ -62,10 +62,28 @@ pub struct PathSpec {
     pub options: Vec<String>,
     /// Leases in the store when the daemons start, of nodes that do not answer: `leases=1000`.
     pub strangers: u32,
+    /// Traffic between the containers is IPv6: `inner=6`.
+    pub ipv6: bool,
+    /// Packets travel between IPv6 addresses of the nodes; unless told otherwise, `outer=6`, as between the containers.
+    pub outer_ipv6: bool,
 }
 
-/// The option that is the lab's and not the daemon's.
+/// The options that are the lab's and not the daemon's.
 const STRANGERS: &str = "leases=";
+const INNER: &str = "inner=";
+const OUTER: &str = "outer=";
+/// The lab's options of paths, and what they mean.
+pub const OPTIONS: [(&str, &str); 3] = [
+    ("leases=N", "so many leases of nodes that do not exist"),
+    (
+        "inner=6",
+        "IPv6 between the containers, and between the nodes",
+    ),
+    (
+        "outer=6",
+        "IPv6 between the nodes; outer=4 with inner=6 for IPv4 there",
+    ),
+];
 /// As many as the network has room for.
 const STRANGERS_MAX: u32 = 200_000;
 
@@ -78,6 +96,14 @@ pub struct Known {
     pub about: &'static str,
     form: Form,
     ends: [End; 2],
+}
+
+impl Known {
+    /// Stock's UDP form, and what is shaped like it, have no IPv6.
+    fn carries_ipv6(&self) -> bool {
+        let stock_udp = self.form == Form::Udp && self.ends.contains(&End::Stock);
+        !stock_udp && !self.ends.contains(&End::OnePacket)
+    }
 }
 
 /// Every path that can be built.
@@ -175,32 +201,65 @@ impl FromStr for PathSpec {
                 let names: Vec<_> = KNOWN.iter().map(|known| known.name).collect();
                 format!("unknown path `{base}`: it is one of {}", names.join(", "))
             })?;
-        let (ours, options): (Vec<_>, Vec<_>) = parts
-            .map(str::to_owned)
-            .partition(|option| option.starts_with(STRANGERS));
+        let mut options: Vec<String> = parts.map(str::to_owned).collect();
+        let leases = take(&mut options, STRANGERS);
+        let inner = take(&mut options, INNER).map_or(Ok(false), |word| ipv6(&word))?;
+        let outer = take(&mut options, OUTER).map_or(Ok(inner), |word| ipv6(&word))?;
         if !options.is_empty() && !known.ends.iter().any(|end| end.is_daemon()) {
             return Err(format!("`{base}` has no daemon that could take options"));
         }
-        if !ours.is_empty() && known.ends != [End::Flanneld; 2] {
+        if leases.is_some() && known.ends != [End::Flanneld; 2] {
             return Err(format!(
                 "`{base}` has no two daemons of ours to load leases"
             ));
+        }
+        if inner && !known.carries_ipv6() {
+            return Err(format!("`{base}` carries IPv4 alone"));
+        }
+        if inner != outer {
+            if known.ends != [End::Flanneld; 2] || known.form == Form::Plain {
+                return Err(format!(
+                    "`{base}` carries each family between its own addresses"
+                ));
+            }
+            options.push(format!("outer=ipv{}", if outer { 6 } else { 4 }));
         }
         Ok(Self {
             name: name.to_owned(),
             form: known.form,
             ends: known.ends,
             options,
-            strangers: ours.last().map_or(Ok(0), |option| strangers(option))?,
+            strangers: leases.map_or(Ok(0), |count| strangers(&count))?,
+            ipv6: inner,
+            outer_ipv6: outer,
         })
     }
 }
 
-fn strangers(option: &str) -> Result<u32, String> {
-    let count = option[STRANGERS.len()..].parse().ok();
+/// Takes an option of the lab's out of a list; its value.
+fn take(options: &mut Vec<String>, name: &str) -> Option<String> {
+    let ours = options.extract_if(.., |option| option.starts_with(name));
+    let last = ours.last()?;
+    Some(last[name.len()..].to_owned())
+}
+
+fn ipv6(word: &str) -> Result<bool, String> {
+    match word {
+        "4" => Ok(false),
+        "6" => Ok(true),
+        _ => Err(format!(
+            "`{INNER}` and `{OUTER}` are followed by 4 or 6, not {word}"
+        )),
+    }
+}
+
+fn strangers(word: &str) -> Result<u32, String> {
+    let count = word.parse().ok();
     count
         .filter(|count| *count <= STRANGERS_MAX)
-        .ok_or_else(|| format!("`{option}`: a number up to {STRANGERS_MAX} is expected"))
+        .ok_or_else(|| {
+            format!("`{STRANGERS}` is followed by a number up to {STRANGERS_MAX}, not {word}")
+        })
 }
 
 impl PathSpec {
@@ -241,6 +300,32 @@ mod tests {
         );
         assert!("vxlan+leases=many".parse::<PathSpec>().is_err());
         assert!("mixed-vxlan+leases=10".parse::<PathSpec>().is_err());
+    }
+
+    #[test]
+    fn a_path_may_carry_ipv6() {
+        for name in ["udp+inner=6", "kernel-vxlan+inner=6", "plain+inner=6"] {
+            assert!(name.parse::<PathSpec>().unwrap().ipv6, "{name}");
+        }
+        assert!(!"vxlan+inner=4".parse::<PathSpec>().unwrap().ipv6);
+        let across: PathSpec = "vxlan+outer=6+spin=0".parse().unwrap();
+        assert!(across.outer_ipv6 && !across.ipv6);
+        assert_eq!(across.options, ["spin=0", "outer=ipv6"]);
+        let across: PathSpec = "udp+inner=6+outer=4".parse().unwrap();
+        assert_eq!(
+            (across.outer_ipv6, across.options),
+            (false, vec!["outer=ipv4".to_owned()])
+        );
+        for wrong in [
+            "kernel-vxlan+outer=6",
+            "host-gw+outer=6",
+            "plain+inner=6+outer=4",
+        ] {
+            assert!(wrong.parse::<PathSpec>().is_err(), "{wrong}");
+        }
+        for wrong in ["udp+inner=5", "one-packet+inner=6", "stock-udp+inner=6"] {
+            assert!(wrong.parse::<PathSpec>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::ends::Lease;
 use super::{End, Form, PathSpec};
 use crate::etcd::Etcd;
 use crate::lab::{Lab, Side, Subnet};
@@ -14,6 +15,7 @@ use crate::preflight;
 
 /// The network all container networks are part of.
 pub(super) const NETWORK: &str = "10.5.0.0/16";
+const NETWORK_IPV6: &str = "fd05::/48";
 /// The network where there are leases of others, which lie above those that the daemons choose from.
 const WIDE: [(&str, &str); 3] = [
     ("Network", "10.0.0.0/8"),
@@ -48,6 +50,10 @@ impl Store {
             for (key, value) in WIDE {
                 config[key] = json!(value);
             }
+        }
+        if spec.ipv6 {
+            config["EnableIPv6"] = json!(true);
+            config["IPv6Network"] = json!(NETWORK_IPV6);
         }
         if spec.ends.contains(&End::Stock) {
             return Self::for_stock(lab, &config.to_string());
@@ -106,20 +112,29 @@ impl Store {
     }
 
     /// Records the lease of a node that runs no daemon, as its daemon would have.
-    pub(super) fn record(
-        &self,
-        side: Side,
-        subnet: Subnet,
-        form: Form,
-        mac: &str,
-    ) -> io::Result<()> {
-        let lease = lease(side.underlay(), form, mac);
-        fs::write(self.lease_file(subnet)?, lease.to_string())
+    pub(super) fn record(&self, side: Side, spec: &PathSpec, mac: &str) -> io::Result<()> {
+        let mut lease = lease(side.underlay(), spec.form, mac);
+        let subnet = side.default_subnet();
+        let mut file = self.lease_file(subnet)?;
+        if spec.ipv6 {
+            lease["PublicIPv6"] = json!(side.underlay_ipv6());
+            lease["BackendV6Data"] = lease["BackendData"].clone();
+            let base = side.default_subnet_ipv6().base;
+            file.set_file_name(format!("{}-{}&{base}-64", subnet.base, subnet.length));
+        }
+        fs::write(file, lease.to_string())
     }
 
     /// The overlay MAC address in a lease.
-    pub(super) fn overlay_mac(&self, subnet: Subnet) -> io::Result<String> {
-        let lease: Value = serde_json::from_str(&fs::read_to_string(self.lease_file(subnet)?)?)?;
+    pub(super) fn overlay_mac(&self, lease: &Lease) -> io::Result<String> {
+        let (subnet, mut file) = (lease.subnet, self.lease_file(lease.subnet)?);
+        if let Some(ipv6) = lease.ipv6 {
+            file.set_file_name(format!(
+                "{}-{}&{}-64",
+                subnet.base, subnet.length, ipv6.base
+            ));
+        }
+        let lease: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
         let mac = lease["BackendData"]["VtepMAC"].as_str().map(str::to_owned);
         mac.ok_or_else(|| {
             io::Error::other(format!("the lease of {subnet} has no VtepMAC: {lease}"))

@@ -20,6 +20,8 @@ use crate::{Path, Side, sys};
 
 /// An IPv4 and a UDP header: what an inner packet has besides its payload.
 pub const HEADERS: usize = 28;
+/// By how much an IPv6 header is longer.
+const IPV6_MORE: usize = 20;
 /// Flows of a stream of packets.
 pub(crate) const FLOWS: usize = 4;
 /// Datagrams per system call, in both directions.
@@ -127,9 +129,10 @@ pub(crate) fn open_here(address: IpAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// What an inner packet of `packet` bytes has besides its headers; room for a number at least.
-pub(crate) fn payload_of(packet: usize) -> usize {
-    packet.saturating_sub(HEADERS).max(8)
+/// What an inner packet of `packet` bytes to an address has besides its headers; room for a number at least.
+pub(crate) fn payload_of(packet: usize, to: IpAddr) -> usize {
+    let headers = HEADERS + if to.is_ipv6() { IPV6_MORE } else { 0 };
+    packet.saturating_sub(headers).max(8)
 }
 
 /// Whether a system call only said that there is nothing now.

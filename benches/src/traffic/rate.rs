@@ -48,7 +48,7 @@ pub fn run(
     per_second: f64,
     duration: Duration,
 ) -> io::Result<Outcome> {
-    let ((near, far), payload) = (ends.flows()?, payload_of(packet));
+    let ((near, far), payload) = (ends.flows()?, payload_of(packet, ends.far.1));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let receiver = scope.spawn(|| {

@@ -43,7 +43,7 @@ impl Outcome {
 
 /// Sends inner packets of `packet` bytes for `duration`.
 pub fn run(ends: &Ends<'_>, packet: usize, duration: Duration) -> io::Result<Outcome> {
-    let ((near, far), payload) = (ends.flows()?, payload_of(packet));
+    let ((near, far), payload) = (ends.flows()?, payload_of(packet, ends.far.1));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let receiver = scope.spawn(|| {
