@@ -82,6 +82,26 @@ pub struct Network {
     pub mtu: u32,
     /// UDP port of the tunnel, where there is one.
     pub port: Option<u16>,
+    /// What is spoken beside the backend, with nodes whose leases say so.
+    #[serde(default)]
+    pub beside: Option<Form>,
+}
+
+impl Network {
+    /// The UDP ports of every form spoken.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        let beside = self.beside.as_ref().and_then(|form| form.port);
+        self.port.into_iter().chain(beside)
+    }
+}
+
+/// A way to wrap packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form {
+    /// `udp` or `vxlan`.
+    pub name: String,
+    /// Its UDP port.
+    pub port: Option<u16>,
 }
 
 /// This node's lease.
@@ -118,6 +138,12 @@ pub struct Others {
     pub refused: usize,
     /// Subnets packets go to.
     pub routes: usize,
+    /// Those of them whose nodes have a udp lease.
+    #[serde(default)]
+    pub udp: usize,
+    /// Those of them whose nodes have a vxlan lease.
+    #[serde(default)]
+    pub vxlan: usize,
 }
 
 /// The packet engine and what the kernel granted it.

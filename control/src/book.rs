@@ -209,6 +209,7 @@ mod tests {
             own: "10.5.1.0-24".parse().unwrap(),
             underlay: vec!["192.168.77.1/24".parse().unwrap()],
             mac: None,
+            across: false,
         }
     }
 

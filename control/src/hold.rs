@@ -94,17 +94,19 @@ impl Call {
 impl Hold {
     /// Takes charge of a lease acquired or renewed just now.
     pub fn new(lease: Lease, terms: Terms, now: Duration) -> Self {
-        let mut hold = Self::remembered(lease, terms);
+        let said = lease.attrs.clone();
+        let mut hold = Self::remembered(lease, said, terms);
         hold.state = State::Ours;
         hold.fresh = true;
         hold.schedule(now);
         hold
     }
 
-    /// Takes charge of a lease that an earlier run held; whether it still stands the registry will tell.
-    pub fn remembered(lease: Lease, terms: Terms) -> Self {
+    /// Takes charge of a lease that an earlier run held, whose record said this; whether it still stands the registry
+    /// will tell.
+    pub fn remembered(lease: Lease, written: LeaseAttrs, terms: Terms) -> Self {
         Self {
-            written: lease.attrs.clone(),
+            written,
             lease,
             terms,
             state: State::Unknown,

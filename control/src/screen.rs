@@ -21,6 +21,8 @@ pub struct Screen {
     pub underlay: Vec<IpNet>,
     /// Our own Ethernet address where the form has one.
     pub mac: Option<Mac>,
+    /// Whether packets of one family can travel between addresses of the other, to nodes that have none of their own.
+    pub across: bool,
 }
 
 /// Why a record becomes no route.
@@ -47,6 +49,9 @@ pub enum Refusal {
     /// The node uses another backend.
     #[error("its backend is {0:?}")]
     OtherBackend(String),
+    /// The node speaks the form that this one does not.
+    #[error("its form is {1}, and this node speaks {0} alone; with --forms={0},{1} it speaks both")]
+    OtherForm(&'static str, &'static str),
     /// The backend data is missing or makes no sense.
     #[error("its backend data cannot be used: {0}")]
     BackendData(String),
@@ -76,17 +81,33 @@ impl Screen {
 
     fn peer(&self, subnet: IpNet, attrs: &LeaseAttrs) -> Result<Peer, Refusal> {
         self.check_subnet(subnet)?;
-        let endpoint = match subnet {
-            IpNet::V4(_) => attrs.public_ip.map(IpAddr::V4),
-            IpNet::V6(_) => attrs.public_ipv6.map(IpAddr::V6),
-        };
-        let endpoint = endpoint.filter(usable).ok_or(Refusal::NoEndpoint)?;
+        let endpoint = self.endpoint(subnet, attrs).ok_or(Refusal::NoEndpoint)?;
         self.check_endpoint(endpoint)?;
         Ok(Peer {
             subnet,
             endpoint,
             form: self.form(subnet, attrs)?,
         })
+    }
+
+    /// Where a node is reached: at its address of the subnet's family, or, with no pair of those, at the other.
+    fn endpoint(&self, subnet: IpNet, attrs: &LeaseAttrs) -> Option<IpAddr> {
+        let (ipv4, ipv6) = (
+            attrs.public_ip.map(IpAddr::V4).filter(usable),
+            attrs.public_ipv6.map(IpAddr::V6).filter(usable),
+        );
+        let (own, other) = match subnet {
+            IpNet::V4(_) => (ipv4, ipv6),
+            IpNet::V6(_) => (ipv6, ipv4),
+        };
+        let reachable = |endpoint: &IpAddr| {
+            let mut held = self.underlay.iter().map(|net| net.addr());
+            held.any(|held| held.is_ipv4() == endpoint.is_ipv4())
+        };
+        match self.across {
+            true => [own, other].into_iter().flatten().find(reachable),
+            false => own,
+        }
     }
 
     fn check_subnet(&self, subnet: IpNet) -> Result<(), Refusal> {
@@ -127,15 +148,22 @@ impl Screen {
     }
 
     fn form(&self, subnet: IpNet, attrs: &LeaseAttrs) -> Result<PeerForm, Refusal> {
-        let other = || Refusal::OtherBackend(attrs.backend_type.clone());
-        match &self.network.backend {
-            Backend::Alloc => Ok(PeerForm::Plain),
-            Backend::HostGw if attrs.backend_type == "host-gw" => Ok(PeerForm::Plain),
-            Backend::Udp(_) if matches!(&*attrs.backend_type, "" | "udp") => Ok(PeerForm::Udp),
-            Backend::Vxlan(options) if attrs.backend_type == "vxlan" => {
-                self.vtep(options.vni, subnet, attrs)
-            }
-            _ => Err(other()),
+        match (&self.network.backend, &*attrs.backend_type) {
+            (Backend::Alloc, _) | (Backend::HostGw, "host-gw") => Ok(PeerForm::Plain),
+            (_, "" | "udp") if self.network.udp().is_some() => Ok(PeerForm::Udp),
+            (_, "vxlan") => match self.network.vxlan() {
+                Some(options) => self.vtep(options.vni, subnet, attrs),
+                None => Err(self.other(attrs)),
+            },
+            _ => Err(self.other(attrs)),
+        }
+    }
+
+    fn other(&self, attrs: &LeaseAttrs) -> Refusal {
+        match (&self.network.backend, &*attrs.backend_type) {
+            (Backend::Udp(_), "vxlan") => Refusal::OtherForm("udp", "vxlan"),
+            (Backend::Vxlan(_), "" | "udp") => Refusal::OtherForm("vxlan", "udp"),
+            _ => Refusal::OtherBackend(attrs.backend_type.clone()),
         }
     }
 
@@ -166,6 +194,7 @@ fn usable(address: &IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::FormName;
 
     const MAC: &str = "02:00:00:00:00:09";
 
@@ -181,6 +210,7 @@ mod tests {
                 "10.5.200.1/24".parse().unwrap(),
             ],
             mac: Some(MAC.parse().unwrap()),
+            across: false,
         }
     }
 
@@ -240,6 +270,43 @@ mod tests {
     }
 
     #[test]
+    fn a_family_without_addresses_of_its_own_travels_between_those_of_the_other() {
+        let told = |screen: &Screen, value: &str| {
+            let attrs = LeaseAttrs::parse(value).unwrap();
+            let key = "10.5.2.0-24&fd05:0:0:2::-64".parse().unwrap();
+            let peers = screen.peers(key, &attrs);
+            peers
+                .map(|peer| {
+                    peer.map_or_else(|why| why.to_string(), |peer| peer.endpoint.to_string())
+                })
+                .collect::<Vec<_>>()
+        };
+        let only_v4 = r#"{"PublicIP":"192.168.77.2","PublicIPv6":null}"#;
+        let both = r#"{"PublicIP":"192.168.77.2","PublicIPv6":"fd77::2"}"#;
+        let only_v6 = r#"{"PublicIP":"0.0.0.0","PublicIPv6":"fd77::2"}"#;
+        let strict = screen("udp");
+        assert_eq!(
+            told(&strict, only_v4)[1],
+            "its public address cannot be a node's"
+        );
+        // This node has IPv4 addresses alone.
+        let mut across = Screen {
+            across: true,
+            ..strict
+        };
+        assert_eq!(told(&across, only_v4), ["192.168.77.2"; 2]);
+        assert_eq!(told(&across, both), ["192.168.77.2"; 2]);
+        assert_eq!(
+            told(&across, only_v6)[0],
+            "its public address cannot be a node's"
+        );
+        across.underlay.push("fd77::1/64".parse().unwrap());
+        assert_eq!(told(&across, both), ["192.168.77.2", "fd77::2"]);
+        assert_eq!(told(&across, only_v4), ["192.168.77.2"; 2]);
+        assert_eq!(told(&across, only_v6), ["fd77::2"; 2]);
+    }
+
+    #[test]
     fn a_record_cannot_route_what_is_not_the_overlays() {
         for key in [
             "10.6.0.0-24",
@@ -295,6 +362,43 @@ mod tests {
             verdicts("vxlan", "10.5.2.0-24", value),
             [r#"its backend is "host-gw""#]
         );
+    }
+
+    #[test]
+    fn a_node_with_both_forms_has_peers_of_both() {
+        let vxlan = |address: &str, data: &str| {
+            let value =
+                format!(r#"{{"PublicIP":"{address}","BackendType":"vxlan","BackendData":{data}}}"#);
+            LeaseAttrs::parse(&value).unwrap()
+        };
+        let udp = LeaseAttrs::parse(r#"{"PublicIP":"192.168.77.2"}"#).unwrap();
+        let good = vxlan("192.168.77.3", r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:02"}"#);
+        let other = vxlan("192.168.77.3", r#"{"VNI":7,"VtepMAC":"02:00:00:00:00:02"}"#);
+        let mac = PeerForm::Vxlan("02:00:00:00:00:02".parse().unwrap());
+        for forms in [
+            [FormName::Udp, FormName::Vxlan],
+            [FormName::Vxlan, FormName::Udp],
+        ] {
+            let mut screen = screen("udp");
+            screen.network = screen.network.speaking(&forms).unwrap();
+            let form = |attrs: &LeaseAttrs| {
+                let mut peers = screen.peers("10.5.2.0-24".parse().unwrap(), attrs);
+                peers.next().unwrap().map(|peer| peer.form)
+            };
+            assert_eq!(form(&udp), Ok(PeerForm::Udp));
+            assert_eq!(form(&good), Ok(mac));
+            let why = form(&other).unwrap_err().to_string();
+            assert!(why.contains("another VNI"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_node_with_one_form_says_how_to_speak_the_other() {
+        let value = r#"{"PublicIP":"192.168.77.2","BackendType":"vxlan"}"#;
+        let told = verdicts("udp", "10.5.2.0-24", value).remove(0);
+        assert!(told.ends_with("--forms=udp,vxlan it speaks both"), "{told}");
+        let told = verdicts("vxlan", "10.5.2.0-24", r#"{"PublicIP":"192.168.77.2"}"#).remove(0);
+        assert!(told.ends_with("--forms=vxlan,udp it speaks both"), "{told}");
     }
 
     #[test]

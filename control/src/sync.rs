@@ -6,7 +6,7 @@ use crate::lease::LeaseAttrs;
 use crate::leaving::Leaving;
 use crate::registry::{BadRecord, News, Snapshot};
 use crate::screen::{Refusal, Screen};
-use crate::sink::{Peer, TableSink};
+use crate::sink::{Peer, PeerForm, TableSink};
 use crate::subnet_key::SubnetKey;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -26,8 +26,8 @@ pub struct Sync<S> {
     stale: bool,
     /// There has been a table.
     started: bool,
-    /// How many routes it had.
-    routes: usize,
+    /// How many routes it had: all, those of udp leases, those of vxlan leases.
+    routes: [usize; 3],
     /// When records in doubt are let go, in time since boot.
     doubt_ends: Option<Duration>,
     leaving: Leaving,
@@ -69,6 +69,10 @@ pub struct Tally {
     pub refused: usize,
     /// Routes to other nodes.
     pub routes: usize,
+    /// Those of udp leases.
+    pub udp: usize,
+    /// Those of vxlan leases.
+    pub vxlan: usize,
 }
 
 impl<S: TableSink> Sync<S> {
@@ -80,7 +84,7 @@ impl<S: TableSink> Sync<S> {
             sink: Some(sink),
             stale: false,
             started: false,
-            routes: 0,
+            routes: [0; 3],
             doubt_ends: None,
             leaving: Leaving::default(),
             look_due: None,
@@ -183,7 +187,7 @@ impl<S: TableSink> Sync<S> {
         self.tell_shared(&peers.routes);
         self.started = true;
         self.told.refused = peers.refused;
-        self.routes = peers.routes.len();
+        self.routes = counts(&peers.routes);
         let outcome = self.sink.as_mut().map(|sink| sink.replace(&peers.routes));
         self.note(outcome.and_then(Result::err), now);
     }
@@ -247,11 +251,14 @@ impl<S: TableSink> Sync<S> {
 
     /// Counts for a status line.
     pub fn tally(&self) -> Tally {
+        let [routes, udp, vxlan] = self.routes;
         Tally {
             records: self.book.len(),
             bad: self.book.bad().len(),
             refused: self.told.refused.len(),
-            routes: self.routes,
+            routes,
+            udp,
+            vxlan,
         }
     }
 
@@ -266,6 +273,16 @@ impl<S: TableSink> Sync<S> {
     }
 }
 
+/// All routes, those of udp leases, those of vxlan leases.
+fn counts(routes: &[Peer]) -> [usize; 3] {
+    let of = |form: fn(&PeerForm) -> bool| routes.iter().filter(|one| form(&one.form)).count();
+    [
+        routes.len(),
+        of(|form| matches!(form, PeerForm::Udp)),
+        of(|form| matches!(form, PeerForm::Vxlan(_))),
+    ]
+}
+
 /// Endpoints that several routes lead to, with two of them each.
 fn shared(routes: &[Peer]) -> BTreeSet<(IpAddr, IpNet, IpNet)> {
     let mut by_endpoint: Vec<_> = routes
@@ -274,7 +291,12 @@ fn shared(routes: &[Peer]) -> BTreeSet<(IpAddr, IpNet, IpNet)> {
         .collect();
     by_endpoint.sort_unstable();
     let beside = by_endpoint.windows(2).filter_map(|pair| match pair {
-        [(endpoint, one), (same, other)] if endpoint == same => Some((*endpoint, *one, *other)),
+        // A lease of both families may have one address for both.
+        [(endpoint, one), (same, other)]
+            if endpoint == same && one.max_prefix_len() == other.max_prefix_len() =>
+        {
+            Some((*endpoint, *one, *other))
+        }
         _ => None,
     });
     beside.collect()
@@ -337,6 +359,7 @@ mod tests {
             own: "10.5.1.0-24".parse().unwrap(),
             underlay: vec!["192.168.77.1/24".parse().unwrap()],
             mac: None,
+            across: false,
         };
         let tables = Tables::default();
         (Sync::new(screen, tables.clone()), tables)
@@ -403,7 +426,7 @@ mod tests {
                 records: 2,
                 bad: 1,
                 refused: 2,
-                routes: 0
+                ..Tally::default()
             }
         );
         assert_eq!(*tables.0.borrow(), [0]);

@@ -69,7 +69,7 @@ fn read_many<T>(texts: &[&str], read: impl Fn(&str) -> T) {
 fn no_network_config_ends_the_process() {
     read_many(&CONFIGS, |text| {
         if let Ok(network) = NetworkConfig::parse(text) {
-            network.backend.tunnel_mtu(0);
+            network.told_mtu(0, true);
             assert!(network.networks().count() > 0, "{text}");
         }
     });

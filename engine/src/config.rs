@@ -115,6 +115,9 @@ pub struct EngineConfig {
     pub bind: Vec<IpAddr>,
     /// Largest inner packet.
     pub mtu: u16,
+    /// Largest inner packet that gets to every peer, so that larger ones with an unfinished checksum
+    /// were never segmented, and are cut to this.
+    pub segment: u16,
     /// Our addresses on the TUN device, from which ICMP answers come.
     pub tun_addresses: Vec<IpAddr>,
     /// Which offloads may be used.

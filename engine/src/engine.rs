@@ -445,7 +445,7 @@ impl<'a> Assemble<'_, 'a> {
             tcp: capabilities.merge && capabilities.tso,
             udp: capabilities.merge && capabilities.uso,
             max_udp_segments: capabilities.gso_segments.max(64),
-            mtu: config.mtu.into(),
+            mtu: config.segment.into(),
             constant_ids: !config.offloads.exact_ids,
         };
         let answers = Answers::new(config.tun_addresses.clone());

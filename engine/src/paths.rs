@@ -56,10 +56,10 @@ impl Paths {
         }
         if self.table != table.number() {
             self.table = table.number();
-            let configured =
-                |hop: &Hop| Path::new(hop.peer.mtu.map_or(self.mtu, |mtu| self.mtu.min(mtu)));
+            let mtu = self.mtu;
+            let believed = |hop: &Hop| Path::new(mtu, configured(hop, mtu));
             self.paths.clear();
-            self.paths.extend(table.hops().iter().map(configured));
+            self.paths.extend(table.hops().iter().map(believed));
         }
     }
 
@@ -76,23 +76,29 @@ impl Paths {
         table: &SubnetTable,
         underlay: &Underlay,
     ) -> Path {
-        let path = &mut self.paths[index as usize];
-        if len > SMALL && path.asked != self.round {
-            path.asked = self.round;
-            path.whole = path.limit.min(whole(table.hop(index), underlay));
+        if len > SMALL && self.paths[index as usize].asked != self.round {
+            let hop = table.hop(index);
+            let known = configured(hop, self.mtu).min(whole(hop, underlay));
+            let path = &mut self.paths[index as usize];
+            (path.asked, path.whole) = (self.round, known);
         }
-        *path
+        self.paths[index as usize]
     }
 }
 
 impl Path {
-    fn new(limit: u16) -> Self {
+    fn new(limit: u16, whole: u16) -> Self {
         Self {
             limit,
-            whole: limit,
+            whole,
             asked: 0,
         }
     }
+}
+
+/// What a hop takes whole, as far as is known before the kernel is asked.
+fn configured(hop: &Hop, mtu: u16) -> u16 {
+    hop.peer.mtu.map_or(mtu, |known| mtu.min(known))
 }
 
 /// The longest inner packet that the kernel believes to get there whole.

@@ -19,23 +19,38 @@ const FLOW_PORTS: usize = 4;
 /// Opens the sockets of one worker; `shared` when other workers listen on the same ports.
 pub(crate) fn open(config: &EngineConfig, shared: bool) -> Result<Underlay, StartError> {
     let (mut listeners, mut senders) = (Vec::new(), Vec::new());
-    for &form in &config.forms {
-        for &address in &config.bind {
-            let local = SocketAddr::new(address, form.port());
-            let listener = UdpSocket::bind(local, shared).map_err(|cause| StartError::Bind {
-                address: local,
-                cause,
-            })?;
-            listeners.push(prepared(listener, form, config).map_err(StartError::Socket)?);
-            if spreads(form, config) {
-                add_senders(&mut senders, address, form, config).map_err(StartError::Socket)?;
-            }
-        }
+    for place in places(config) {
+        open_at(place, config, shared, (&mut listeners, &mut senders))?;
     }
     if listeners.is_empty() {
         return Err(StartError::NoForm);
     }
     Ok(Underlay::new(listeners, senders, scouts(config)?))
+}
+
+/// Every form at every address.
+fn places(config: &EngineConfig) -> impl Iterator<Item = (Form, IpAddr)> {
+    let at_each = |&form| config.bind.iter().map(move |&address| (form, address));
+    config.forms.iter().flat_map(at_each)
+}
+
+/// Opens what one form needs at one address.
+fn open_at(
+    (form, address): (Form, IpAddr),
+    config: &EngineConfig,
+    shared: bool,
+    (listeners, senders): (&mut Vec<Socket>, &mut Vec<Socket>),
+) -> Result<(), StartError> {
+    let local = SocketAddr::new(address, form.port());
+    let listener = UdpSocket::bind(local, shared).map_err(|cause| StartError::Bind {
+        address: local,
+        cause,
+    })?;
+    listeners.push(prepared(listener, form, config).map_err(StartError::Socket)?);
+    if spreads(form, config) {
+        add_senders(senders, address, form, config).map_err(StartError::Socket)?;
+    }
+    Ok(())
 }
 
 /// What asks the kernel about paths.
@@ -51,29 +66,34 @@ fn mute(address: IpAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Goes on with the sockets of a worker before.
+/// Goes on with the sockets of a worker before. Those of a form that is not spoken any more are
+/// closed, those of one that was not spoken are opened.
 pub(crate) fn adopt(
     config: &EngineConfig,
     sockets: Vec<SocketHandle>,
+    shared: bool,
 ) -> Result<Underlay, StartError> {
     let (mut listeners, mut senders) = (Vec::new(), Vec::new());
+    let mut missing: Vec<_> = places(config).collect();
     for SocketHandle { port, fd } in sockets {
         let (udp, local) = UdpSocket::adopt(fd).map_err(StartError::Socket)?;
+        if !config.bind.contains(&local.ip()) {
+            let why = format!("it has a socket of port {port} at {local}");
+            return Err(StartError::Adopted(why));
+        }
         let mut forms = config.forms.iter().copied();
-        let form = forms.find(|form| form.port() == port && config.bind.contains(&local.ip()));
-        let form = form.ok_or_else(|| {
-            StartError::Adopted(format!("it has a socket of port {port} at {local}"))
-        })?;
+        let Some(form) = forms.find(|form| form.port() == port) else {
+            continue;
+        };
+        missing.retain(|place| *place != (form, local.ip()));
         let socket = prepared(udp, form, config).map_err(StartError::Socket)?;
         match local.port() == port {
             true => listeners.push(socket),
             false => senders.push(socket),
         }
     }
-    let wanted = config.forms.len() * config.bind.len();
-    if listeners.len() != wanted {
-        let why = format!("it listens {} times, not {wanted}", listeners.len());
-        return Err(StartError::Adopted(why));
+    for place in missing {
+        open_at(place, config, shared, (&mut listeners, &mut senders))?;
     }
     Ok(Underlay::new(listeners, senders, scouts(config)?))
 }

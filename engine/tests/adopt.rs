@@ -119,23 +119,63 @@ fn an_engine_that_waits_can_be_given_up() {
 }
 
 #[test]
-fn sockets_that_are_not_those_wanted_are_refused() {
+fn sockets_at_another_address_are_refused() {
     let lab = Loopback::start(config(IoChoice::Epoll));
-    let refused = |config| {
-        let queues = lab.engine.queues().unwrap();
-        let adopted = Engine::adopt(config, loopback::table(), queues);
-        assert!(
-            matches!(adopted, Err(StartError::Adopted(_))),
-            "{adopted:?}"
-        );
-    };
-    let mut other = config(IoChoice::Epoll);
-    other.forms = vec![Form::Udp { port: 8286 }];
-    refused(other);
     let mut other = config(IoChoice::Epoll);
     other.bind = vec!["127.0.0.3".parse().unwrap()];
-    refused(other);
-    let mut other = config(IoChoice::Epoll);
-    other.bind.push("127.0.0.3".parse().unwrap());
-    refused(other);
+    let queues = lab.engine.queues().unwrap();
+    let adopted = Engine::adopt(other, loopback::table(), queues);
+    assert!(
+        matches!(adopted, Err(StartError::Adopted(_))),
+        "{adopted:?}"
+    );
+}
+
+/// The ports somebody listens on.
+fn heard() -> Vec<u16> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap();
+    let port = |line: &str| {
+        let local = line.split_whitespace().nth(1)?.rsplit(':').next()?;
+        u16::from_str_radix(local, 16).ok()
+    };
+    let mut ports: Vec<_> = table.lines().filter_map(port).collect();
+    ports.retain(|port| [8285, 8472].contains(port));
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn forms_come_and_go_with_a_takeover_and_the_others_lose_nothing() {
+    let mut lab = Loopback::start(config(IoChoice::Epoll));
+    let (udp, vxlan) = (
+        Form::Udp { port: 8285 },
+        Form::Vxlan {
+            port: 8472,
+            vni: 1,
+            mac: engine::Mac([2, 0, 0, 0, 0, 1]),
+        },
+    );
+    // The peer's own socket has port 8285 as well.
+    assert_eq!(heard(), [8285, 8285]);
+    for (forms, ports) in [
+        (vec![udp, vxlan], vec![8285, 8285, 8472]),
+        (vec![vxlan, udp], vec![8285, 8285, 8472]),
+        (vec![vxlan], vec![8285, 8472]),
+        (vec![udp], vec![8285, 8285]),
+    ] {
+        let mut with = config(IoChoice::Epoll);
+        with.forms = forms;
+        if ports.len() > 2 {
+            lab.inner.send(&[7; 100]).unwrap();
+        }
+        let queues = lab.engine.queues().unwrap();
+        let next = Engine::adopt(with, loopback::table(), queues).unwrap();
+        lab.engine.halt(SOON);
+        next.go();
+        lab.engine = next;
+        assert_eq!(heard(), ports);
+        if ports.len() > 2 {
+            assert_eq!(lab.peer_receives(&mut [0; 2048]).len(), 100 + HEADERS);
+        }
+    }
 }

@@ -125,14 +125,30 @@ fn a_narrow_path_is_known_beforehand_and_slows_down_no_other() {
 fn a_sender_is_told_what_a_narrow_path_takes_and_loses_nothing() {
     let lab = Loopback::start(config(IoChoice::Auto));
     oracle::run(NARROW);
+    a_sender_is_told(lab, 1272);
+}
+
+/// The same where it is the peer's form that takes less than the device.
+#[test]
+fn a_sender_is_told_what_a_peer_takes_and_loses_nothing() {
+    let lab = Loopback::start(config(IoChoice::Auto));
+    let own = vec!["10.5.1.0/24".parse().unwrap()];
+    let mut narrow = route("10.5.2.0/24", 2);
+    narrow.peer.mtu = Some(1250);
+    lab.engine.publish(SubnetTable::build(own, [narrow]));
+    a_sender_is_told(lab, 1250);
+}
+
+fn a_sender_is_told(lab: Loopback, mtu: u16) {
     let name = lab.engine.tun_name();
     oracle::run(&format!("sysctl -q -w net.ipv4.conf.{name}.accept_local=1"));
     lab.inner.send(&[1; PAYLOAD]).unwrap();
     let mut buffer = [0; 2048];
     assert_eq!(lab.peer_receives(&mut buffer).len(), PAYLOAD + HEADERS);
+    let told = format!("mtu {mtu}");
     let heard = |_| {
         sleep(Duration::from_millis(10));
-        oracle::said(&format!("ip route get {FAR}")).contains("mtu 1272")
+        oracle::said(&format!("ip route get {FAR}")).contains(&told)
     };
     assert!((0..100).any(heard), "{:?}", lab.engine.counters());
     assert_eq!(lab.engine.stop().imbalance(), 0);

@@ -31,7 +31,7 @@ const FIELDS: [&str; 12] = [
     "Backend",
 ];
 /// Names its backend may have.
-const OPTIONS: [&str; 8] = [
+const OPTIONS: [&str; 9] = [
     "Type",
     "Port",
     "VNI",
@@ -40,6 +40,7 @@ const OPTIONS: [&str; 8] = [
     "Learning",
     "DirectRouting",
     "Datapath",
+    "Beside",
 ];
 /// What most interfaces carry.
 const USUAL_MTU: u32 = 1500;
@@ -138,11 +139,18 @@ fn effects(config: &NetworkConfig, status: Option<&Status>) -> Vec<String> {
         None => (USUAL_MTU, "a usual interface".to_owned()),
     };
     effects.push(carried(&config.backend));
-    let mtu = config.backend.tunnel_mtu(underlay);
+    if let Some(beside) = &config.beside {
+        effects.push(format!(
+            "nodes whose leases say {} are peers, too, and to them {}",
+            beside.name(),
+            carried(beside)
+        ));
+    }
+    let mtu = config.told_mtu(underlay, config.ipv4.is_none());
     effects.push(format!(
         "containers may send packets of {mtu} bytes, {whose} carries {underlay}"
     ));
-    if let Some(port) = port(&config.backend) {
+    for port in config.spoken().filter_map(Backend::port) {
         effects.push(format!(
             "firewalls between nodes must let UDP port {port} pass both ways"
         ));
@@ -183,14 +191,6 @@ fn carried(backend: &Backend) -> String {
     format!("packets travel {how}{direct}")
 }
 
-fn port(backend: &Backend) -> Option<u16> {
-    match backend {
-        Backend::Udp(options) => Some(options.port),
-        Backend::Vxlan(options) => Some(options.port),
-        Backend::HostGw | Backend::Alloc => None,
-    }
-}
-
 /// A misspelt name is passed over by every daemon, and its default holds.
 fn unknown_names(text: &str) -> Vec<String> {
     let config: Value = serde_json::from_str(text).unwrap_or_default();
@@ -208,23 +208,26 @@ fn unknown_names(text: &str) -> Vec<String> {
         });
         told.collect::<Vec<_>>()
     };
-    let backend = config.as_object().and_then(|object| {
-        let mut fields = object.iter();
-        fields.find_map(|(name, value)| name.eq_ignore_ascii_case("Backend").then_some(value))
-    });
+    let backend = field(&config, "Backend");
+    let beside = backend.and_then(|backend| field(backend, "Beside"));
     let mut unknown = in_object(&config, &FIELDS, "");
-    unknown.extend(
-        backend
-            .into_iter()
-            .flat_map(|value| in_object(value, &OPTIONS, " in Backend")),
-    );
+    for (object, place) in [(backend, " in Backend"), (beside, " in Beside")] {
+        unknown.extend(
+            object
+                .into_iter()
+                .flat_map(|object| in_object(object, &OPTIONS, place)),
+        );
+    }
     unknown
 }
 
+fn field<'v>(object: &'v Value, wanted: &str) -> Option<&'v Value> {
+    let mut fields = object.as_object()?.iter();
+    fields.find_map(|(name, value)| name.eq_ignore_ascii_case(wanted).then_some(value))
+}
+
 fn without_effect(config: &NetworkConfig) -> Option<String> {
-    let Backend::Vxlan(options) = &config.backend else {
-        return None;
-    };
+    let options = config.vxlan()?;
     let in_engine = options.datapath.unwrap_or_default() == Datapath::Userspace;
     (in_engine && (options.gbp || options.learning)).then(|| {
         "GBP and Learning have no effect in user space; they need \"Datapath\": \"kernel\""
@@ -276,6 +279,23 @@ mod tests {
             "VXLAN 1 by the packet engine",
             "without the tunnel",
             "packets of 1450 bytes",
+            "UDP port 8472",
+        ] {
+            assert!(told.contains(words), "no {words:?} in\n{told}");
+        }
+        assert!(!told.contains("  ? "), "{told}");
+    }
+
+    #[test]
+    fn a_config_with_two_forms_is_told_by_both() {
+        let told = told(
+            r#"{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Beside":{"Type":"vxlan","Vni":1}}}"#,
+        );
+        for words in [
+            "bare in UDP datagrams",
+            "whose leases say vxlan are peers, too",
+            "packets of 1450 bytes",
+            "UDP port 8285",
             "UDP port 8472",
         ] {
             assert!(told.contains(words), "no {words:?} in\n{told}");

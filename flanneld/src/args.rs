@@ -227,6 +227,16 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "WHO", help_heading = OWN)]
     pub(crate) vxlan_datapath: Option<VxlanDatapath>,
 
+    /// Forms this node speaks with others, each by what the other's lease says; its own lease says the first. Both ports are
+    /// open with udp,vxlan or vxlan,udp [default: what the network config says]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", help_heading = OWN)]
+    pub(crate) forms: Vec<Form>,
+
+    /// Between which addresses of nodes packets of both families travel: for IPv6 in containers where the nodes have IPv4
+    /// alone, or the reverse; nodes of this daemon understand it [default: each family between its own]
+    #[arg(long, value_enum, value_name = "FAMILY", help_heading = OWN)]
+    pub(crate) outer: Option<Outer>,
+
     /// on: give up every privilege the running daemon does not need; kill: also end it where a worker tries for more all the same
     #[arg(long, value_enum, default_value_t = Sandbox::Off, help_heading = OWN)]
     pub(crate) sandbox: Sandbox,
@@ -276,6 +286,24 @@ pub(crate) enum VxlanDatapath {
     Userspace,
     /// A kernel device, as stock flannel makes it
     Kernel,
+}
+
+/// Addresses of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Outer {
+    /// Those of IPv4
+    Ipv4,
+    /// Those of IPv6
+    Ipv6,
+}
+
+/// How packets are wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Bare in UDP datagrams
+    Udp,
+    /// As VXLAN
+    Vxlan,
 }
 
 /// Whose packets are taken in.

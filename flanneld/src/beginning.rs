@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use control::clock::since_boot;
 use control::host::Netlink;
 use control::host::external_interface::ExternalInterface;
-use control::lease::Lease;
+use control::lease::{Lease, LeaseAttrs};
 use control::memory::Memory;
 use control::network::NetworkConfig;
 use control::registry::{News, Registry};
@@ -29,6 +29,8 @@ pub(crate) struct Beginning {
     pub(crate) lease: Lease,
     /// Whether all this is from an earlier run, and the registry has said nothing.
     pub(crate) remembered: bool,
+    /// What our record said then.
+    pub(crate) said: Option<LeaseAttrs>,
     /// A data plane that carries packets by this already.
     pub(crate) sync: Option<Sync<Backend>>,
     /// The daemon that is to end once this one is at work.
@@ -84,7 +86,7 @@ pub(crate) fn from_predecessor(
     netlink: &mut Netlink,
 ) -> Result<Beginning> {
     let unusable = "what the old daemon knows cannot be used";
-    let known = recall::usable(predecessor.memory()?).context(unusable)?;
+    let known = recall::usable(predecessor.memory()?, desk.settings).context(unusable)?;
     if predecessor.has_engine() != backend::has_engine(&known.network, desk.settings) {
         bail!(
             "the old daemon carries packets another way than this one would: give both the same --vxlan-datapath, or restart instead"
@@ -95,13 +97,21 @@ pub(crate) fn from_predecessor(
     let lease = known.held_at(&external, mac).context(
         "the old daemon has another public address than this one would have: give both the same --iface and --public-ip",
     )?;
-    let plan = Plan::new(known.network.clone(), external.clone(), lease.clone());
+    let said = known.memory.own_attrs().cloned();
+    let across = backend::has_engine(&known.network, desk.settings);
+    let plan = Plan::new(
+        known.network.clone(),
+        external.clone(),
+        lease.clone(),
+        across,
+    );
     let sync = carry(desk, &plan, known.memory, predecessor.queues())?;
     Ok(Beginning {
         external,
         lease,
         sync: Some(sync),
         remembered: true,
+        said,
         network: known.network,
         config: known.config,
         predecessor: Some(predecessor),
@@ -114,7 +124,7 @@ fn from_memory(
     memory: (Memory, Duration),
     netlink: &mut Netlink,
 ) -> Result<Option<(Beginning, String)>> {
-    let Some(recalled) = recall::usable(memory) else {
+    let Some(recalled) = recall::usable(memory, desk.settings) else {
         return Ok(None);
     };
     let external = find_interface(netlink, desk.settings, &recalled.network)?;
@@ -125,14 +135,21 @@ fn from_memory(
         );
         return Ok(None);
     };
-    let known = recalled.told();
-    let plan = Plan::new(recalled.network.clone(), external.clone(), lease.clone());
+    let (known, said) = (recalled.told(), recalled.memory.own_attrs().cloned());
+    let across = backend::has_engine(&recalled.network, desk.settings);
+    let plan = Plan::new(
+        recalled.network.clone(),
+        external.clone(),
+        lease.clone(),
+        across,
+    );
     let sync = carry(desk, &plan, recalled.memory, None)?;
     let beginning = Beginning {
         external,
         lease,
         sync: Some(sync),
         remembered: true,
+        said,
         network: recalled.network,
         config: recalled.config,
         predecessor: None,
@@ -164,7 +181,7 @@ fn from_registry(
         return Ok(None);
     };
     let external = find_interface(netlink, desk.settings, &network)?;
-    backend::check(&network, &external)?;
+    backend::check(&network, &external, desk.settings)?;
     let mac = backend::standing_mac(netlink, &network)?;
     let lease = wait_for_lease(desk, registry, &network, &external, mac, inbox);
     Ok(lease.map(|lease| Beginning {
@@ -174,6 +191,7 @@ fn from_registry(
         lease,
         sync: None,
         remembered: false,
+        said: None,
         predecessor: None,
     }))
 }

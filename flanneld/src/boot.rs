@@ -1,6 +1,7 @@
 //! From nothing to a daemon at work: everything in the order it depends on each other.
 
-use crate::backend::Backend;
+use crate::args::Outer;
+use crate::backend::{Backend, has_engine};
 use crate::beginning::{self, Beginning};
 use crate::caller::Caller;
 use crate::contact::Contact;
@@ -81,10 +82,12 @@ fn set_up<'a>(
         lease,
         sync,
         remembered,
+        said,
         predecessor,
     } = beginning;
     let settings = desk.settings;
-    let plan = Plan::new(network.clone(), external, lease);
+    let across = has_engine(&network, settings);
+    let plan = Plan::new(network.clone(), external, lease, across);
     let alone = predecessor.is_none();
     let sync = match sync {
         Some(sync) => sync,
@@ -92,20 +95,24 @@ fn set_up<'a>(
     };
     let rules = Rules::start(&plan, settings)?;
     let subnet_told = plan.write_subnet_file(settings);
-    let hold = hold(&*registry, &plan, settings, remembered);
+    let hold = hold(&*registry, &plan, settings, said);
     let (watch, caller) = connect(desk, registry)?;
     let daemon = Daemon {
         desk,
         hold,
         sync,
         rules,
-        config: InForce::new(config, network.clone()),
+        config: InForce::new(config),
         // What has changed since the old daemon began waits for a restart under the new one, too.
         config_remembered: remembered && alone,
         contact: Contact::new(!remembered || !alone, since_boot()),
         since: since_boot(),
         subnet_told,
-        underlay: Underlay::watch(netlink, settings.interface.clone(), families(&network)),
+        underlay: Underlay::watch(
+            netlink,
+            settings.interface.clone(),
+            families(&network, settings),
+        ),
         renewal: Renewal::default(),
         scribe: Scribe::new(settings.state_file.clone()),
         vitals: Vitals::new(desk.health.clone()),
@@ -141,14 +148,19 @@ fn is_in_use(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StartError::Bind { cause, .. }) if in_use(cause))
 }
 
-fn hold(registry: &dyn Registry, plan: &Plan, settings: &Settings, remembered: bool) -> Hold {
+fn hold(
+    registry: &dyn Registry,
+    plan: &Plan,
+    settings: &Settings,
+    said: Option<LeaseAttrs>,
+) -> Hold {
     let terms = Terms {
         lease_time: registry.lease_time(),
         margin: settings.margin,
     };
-    match remembered {
-        true => Hold::remembered(plan.lease.clone(), terms),
-        false => Hold::new(plan.lease.clone(), terms, since_boot()),
+    match said {
+        Some(said) => Hold::remembered(plan.lease.clone(), said, terms),
+        None => Hold::new(plan.lease.clone(), terms, since_boot()),
     }
 }
 
@@ -192,7 +204,8 @@ pub(crate) fn wait_for_network(
     let mut told = String::new();
     loop {
         let read = registry.config();
-        let fault = match read.map(|text| NetworkConfig::parse(&text).map(|read| (read, text))) {
+        let usable = |text: String| desk.settings.network(&text).map(|read| (read, text));
+        let fault = match read.map(usable) {
             Ok(Ok(found)) => return Some(found),
             Ok(Err(error)) => format!("the network config cannot be used: {error}"),
             Err(error) => format!("Couldn't fetch network config: {error}"),
@@ -268,14 +281,17 @@ pub(crate) fn find_interface(
     settings: &Settings,
     network: &NetworkConfig,
 ) -> Result<ExternalInterface> {
-    let external = external_interface::find(netlink, &settings.interface, families(network))?;
+    let external =
+        external_interface::find(netlink, &settings.interface, families(network, settings))?;
     info!("using interface {external}");
     Ok(external)
 }
 
-fn families(network: &NetworkConfig) -> Families {
-    Families {
-        ipv4: network.ipv4.is_some(),
-        ipv6: network.ipv6.is_some(),
-    }
+/// Between addresses of which families packets travel: their own, unless told otherwise.
+fn families(network: &NetworkConfig, settings: &Settings) -> Families {
+    let (ipv4, ipv6) = match settings.outer {
+        None => (network.ipv4.is_some(), network.ipv6.is_some()),
+        Some(outer) => (outer == Outer::Ipv4, outer == Outer::Ipv6),
+    };
+    Families { ipv4, ipv6 }
 }

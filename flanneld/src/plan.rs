@@ -4,10 +4,11 @@ use crate::settings::Settings;
 use control::host::external_interface::ExternalInterface;
 use control::lease::{Lease, LeaseAttrs, VtepData};
 use control::mac::Mac;
-use control::network::{Backend, NetworkConfig};
+use control::network::NetworkConfig;
 use control::screen::Screen;
 use control::subnet_file::SubnetFile;
 use ipnet::IpNet;
+use std::net::IpAddr;
 use tracing::{info, warn};
 
 /// What is settled before the backend starts.
@@ -16,7 +17,12 @@ pub(crate) struct Plan {
     pub(crate) external: ExternalInterface,
     pub(crate) lease: Lease,
     pub(crate) mac: Option<Mac>,
+    /// As told to containers.
     pub(crate) mtu: u32,
+    /// Of our device, which lets pass what gets to some nodes only.
+    pub(crate) device_mtu: u32,
+    /// Whether a tunnel of ours carries packets, which need not be of the family of what wraps them.
+    pub(crate) across: bool,
 }
 
 impl Plan {
@@ -25,21 +31,25 @@ impl Plan {
         let mut lease = self.lease.clone();
         let mac = self.mac.unwrap_or_else(Mac::random_local);
         lease.attrs = own_attrs(&self.network, &external, mac);
-        Self::new(self.network.clone(), external, lease)
+        Self::new(self.network.clone(), external, lease, self.across)
     }
 
     /// Draws the conclusions from a lease.
-    pub(crate) fn new(network: NetworkConfig, external: ExternalInterface, lease: Lease) -> Self {
-        let (mac, mtu) = (
-            vtep_mac(&lease.attrs),
-            network.backend.tunnel_mtu(external.mtu),
-        );
+    pub(crate) fn new(
+        network: NetworkConfig,
+        external: ExternalInterface,
+        lease: Lease,
+        across: bool,
+    ) -> Self {
+        let ipv6_alone = external.addresses.iter().all(IpAddr::is_ipv6);
         Self {
+            mac: vtep_mac(&lease.attrs),
+            mtu: network.told_mtu(external.mtu, ipv6_alone),
+            device_mtu: network.device_mtu(external.mtu, ipv6_alone),
             network,
             external,
             lease,
-            mac,
-            mtu,
+            across,
         }
     }
 
@@ -57,6 +67,7 @@ impl Plan {
             own: self.lease.key,
             underlay,
             mac: self.mac,
+            across: self.across,
         }
     }
 
@@ -90,7 +101,8 @@ pub(crate) fn own_attrs(
         backend_type: network.backend.lease_type().to_owned(),
         ..LeaseAttrs::default()
     };
-    if let Backend::Vxlan(options) = &network.backend {
+    // Where our lease says udp it is for ourselves: the address lasts, should it say vxlan some day.
+    if let Some(options) = network.vxlan() {
         let data = VtepData {
             vni: Some(options.vni),
             mac,

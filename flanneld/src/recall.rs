@@ -2,6 +2,7 @@
 
 use crate::daemon::Desk;
 use crate::plan::{own_attrs, vtep_mac};
+use crate::settings::Settings;
 use control::host::external_interface::ExternalInterface;
 use control::lease::{Lease, Revision};
 use control::mac::Mac;
@@ -78,8 +79,8 @@ impl Asked {
 }
 
 /// What is remembered, if its config makes sense to this version.
-pub(crate) fn usable((memory, age): (Memory, Duration)) -> Option<Recalled> {
-    match NetworkConfig::parse(&memory.config) {
+pub(crate) fn usable((memory, age): (Memory, Duration), settings: &Settings) -> Option<Recalled> {
+    match settings.network(&memory.config) {
         Ok(network) => Some(Recalled {
             network,
             config: memory.config.clone(),

@@ -1,11 +1,11 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
-use crate::args::{self, Args, Io, Offload, Sandbox, VxlanDatapath};
+use crate::args::{self, Args, Io, Offload, Outer, Sandbox, VxlanDatapath};
 use crate::log::Format;
 use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
-use control::network::{Backend, Datapath, NetworkConfig};
+use control::network::{Backend, ConfigError, Datapath, FormName, NetworkConfig};
 use control::registry::EtcdOptions;
 use engine::{IoChoice, Offloads, Refusal, SourceCheck};
 use regex::Regex;
@@ -33,6 +33,10 @@ pub(crate) struct Settings {
     pub(crate) resync: Duration,
     pub(crate) blackhole: bool,
     pub(crate) vxlan_datapath: Option<Datapath>,
+    /// Between whose addresses packets travel, if not each family between its own.
+    pub(crate) outer: Option<Outer>,
+    /// What this node speaks, if that is not left to the network config.
+    pub(crate) forms: Vec<FormName>,
     pub(crate) probes: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
@@ -114,6 +118,8 @@ impl TryFrom<Args> for Settings {
             resync: resync(&args)?,
             blackhole: args.ip_blackhole_route,
             vxlan_datapath: args.vxlan_datapath.map(datapath),
+            outer: args.outer,
+            forms: forms(&args.forms)?,
             probes: address(args.healthz_ip, args.healthz_port),
             metrics: address(args.metrics_ip, args.metrics_port),
             interface: Choice {
@@ -171,6 +177,11 @@ impl Settings {
         probes.into_iter().chain(metrics).collect()
     }
 
+    /// The network config for this node.
+    pub(crate) fn network(&self, text: &str) -> Result<NetworkConfig, ConfigError> {
+        NetworkConfig::parse(text)?.speaking(&self.forms)
+    }
+
     /// Who wraps packets in VXLAN on this node: the flag is for one node, and wins over the config for all.
     pub(crate) fn datapath(&self, network: &NetworkConfig) -> Datapath {
         let configured = match &network.backend {
@@ -191,6 +202,17 @@ fn datapath(typed: VxlanDatapath) -> Datapath {
         VxlanDatapath::Kernel => Datapath::Kernel,
         VxlanDatapath::Userspace => Datapath::Userspace,
     }
+}
+
+fn forms(typed: &[args::Form]) -> Result<Vec<FormName>, Wrong> {
+    if typed.len() > 1 && typed[1..].contains(&typed[0]) || typed.len() > 2 {
+        return wrong("--forms takes udp, vxlan, or both, each once");
+    }
+    let name = |form: &args::Form| match form {
+        args::Form::Udp => FormName::Udp,
+        args::Form::Vxlan => FormName::Vxlan,
+    };
+    Ok(typed.iter().map(name).collect())
 }
 
 fn store(args: &Args) -> Result<Store, Wrong> {

@@ -71,6 +71,10 @@ impl<T: TableSink> Direct<T> {
         let found = self.routes.netlink().routes_to(&endpoints)?;
         let near = peers.iter().zip(found).filter_map(|(peer, found)| {
             let found = found.filter(|found| found.gateway.is_none())?;
+            // A gateway of the other family is none.
+            if peer.subnet.addr().is_ipv4() != peer.endpoint.is_ipv4() {
+                return None;
+            }
             Some((peer.subnet, via(peer, found.interface)))
         });
         Ok(near.collect())

@@ -210,7 +210,8 @@ fn a_remembered_lease_is_renewed_as_soon_as_the_registry_answers() {
     let mut scene = scene();
     let mut lease = scene.hold.lease().clone();
     lease.revision = Default::default();
-    scene.hold = Hold::remembered(lease, TERMS);
+    let said = lease.attrs.clone();
+    scene.hold = Hold::remembered(lease, said, TERMS);
     assert_eq!((scene.hold.due(), scene.hold.is_held()), (None, false));
     let before = scene.records();
     scene.look();
@@ -222,7 +223,8 @@ fn a_remembered_lease_is_renewed_as_soon_as_the_registry_answers() {
 #[test]
 fn a_remembered_lease_that_another_node_holds_now_is_left_to_it() {
     let mut scene = scene();
-    scene.hold = Hold::remembered(scene.hold.lease().clone(), TERMS);
+    let lease = scene.hold.lease().clone();
+    scene.hold = Hold::remembered(lease.clone(), lease.attrs, TERMS);
     scene.overwrite(r#"{"PublicIP":"1.2.3.5"}"#);
     scene.look();
     scene.tick(NOW);

@@ -62,8 +62,9 @@ impl Engine {
             name: config.tun_name.clone(),
             cause,
         })?;
+        let shared = handles.len() > 1;
         let underlays = handles.into_iter();
-        let underlays = underlays.map(|sockets| sockets::adopt(&config, sockets));
+        let underlays = underlays.map(|sockets| sockets::adopt(&config, sockets, shared));
         let underlays = underlays.collect::<Result<_, _>>()?;
         Self::assemble(config, table, tun, underlays)
     }

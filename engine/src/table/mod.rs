@@ -49,7 +49,8 @@ pub struct Peer {
     pub port: u16,
     /// How packets to it are wrapped.
     pub form: PeerForm,
-    /// Largest inner packet the path takes, where it is known to be below the tunnel's own.
+    /// Largest inner packet the path takes in one piece, where it is known to be below the tunnel's
+    /// own.
     pub mtu: Option<u16>,
 }
 
@@ -231,11 +232,16 @@ impl SubnetTable {
     }
 
     /// Whether `address` is in a subnet of the node behind this hop, which sends it, over VXLAN,
-    /// from this Ethernet address.
+    /// from this Ethernet address. A node may send in a form that its lease does not state; over
+    /// VXLAN nothing is known of its Ethernet address then.
     pub(crate) fn belongs_to(&self, address: IpAddr, hop: u32, mac: Option<Mac>) -> bool {
         let node = self.hop(hop).peer.address;
+        let fits = |peer: &Peer| match (form_key(peer.form), mac) {
+            (Some(stated), Some(used)) => stated == used,
+            _ => true,
+        };
         self.route(address)
-            .is_some_and(|peer| peer.address == node && form_key(peer.form) == mac)
+            .is_some_and(|peer| peer.address == node && fits(peer))
     }
 }
 

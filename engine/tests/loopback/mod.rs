@@ -51,6 +51,7 @@ pub(crate) fn config(io: IoChoice) -> EngineConfig {
         forms: vec![Form::Udp { port: PORT }],
         bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         mtu: 1472,
+        segment: 1472,
         tun_addresses: vec![OWN.into()],
         offloads: Offloads::default(),
         spin: Duration::ZERO,

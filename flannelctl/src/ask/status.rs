@@ -2,7 +2,7 @@
 
 use super::words::{list, switch, time};
 use crate::exit::Exit;
-use console::answers::{Engine, Lease, Network, Status, Store};
+use console::answers::{Engine, Lease, Network, Others, Status, Store};
 
 /// The page.
 pub(super) fn page(status: &Status) -> String {
@@ -30,8 +30,12 @@ pub(super) fn page(status: &Status) -> String {
         fact(
             "others",
             format!(
-                "{} subnets reachable, {} records, {} refused, {} unreadable",
-                others.routes, others.records, others.refused, others.unreadable
+                "{} subnets reachable{}, {} records, {} refused, {} unreadable",
+                others.routes,
+                by_form(others),
+                others.records,
+                others.refused,
+                others.unreadable
             ),
         );
     }
@@ -105,7 +109,17 @@ fn carried(network: &Network) -> String {
     } else {
         ""
     };
-    format!("{ranges}, {backend} by {carried_by}{direct}, MTU {mtu}")
+    let beside = network.beside.as_ref();
+    let beside = beside.map_or_else(String::new, |form| format!(" and {}", form.name));
+    format!("{ranges}, {backend}{beside} by {carried_by}{direct}, MTU {mtu}")
+}
+
+/// Where both forms are in use.
+fn by_form(others: &Others) -> String {
+    match (others.udp, others.vxlan) {
+        (udp @ 1.., vxlan @ 1..) => format!(" ({udp} in UDP form, {vxlan} in VXLAN form)"),
+        _ => String::new(),
+    }
 }
 
 fn store(store: &Store) -> String {

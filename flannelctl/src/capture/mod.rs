@@ -118,8 +118,8 @@ fn sources(arguments: &Capture, status: &Status) -> io::Result<Vec<Source>> {
         });
     }
     let node = status.node.as_ref().filter(|_| what(What::Outer));
-    let port = status.network.as_ref().and_then(|network| network.port);
-    if let (Some(node), Some(port)) = (node, port) {
+    let ports = status.network.iter().flat_map(|network| network.ports());
+    for (node, port) in node.into_iter().cycle().zip(ports) {
         sources.push(Source {
             link: Link::Ethernet,
             from: From::Outer(Tap::open(number(&node.interface)?)?, port),

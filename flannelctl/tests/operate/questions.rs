@@ -94,6 +94,39 @@ fn peers_and_routes_tell_where_packets_go() {
 }
 
 #[test]
+fn status_and_peers_tell_in_which_form_each_node_is_sent_packets() {
+    let (path, socket) = up("vxlan+forms=vxlan,udp");
+    let lease = r#"{"PublicIP":"192.168.77.9"}"#;
+    std::fs::write(path.records().join("10.5.200.0-24"), lease).unwrap();
+    let known = || well(ask(&socket, "status --json"))["others"]["routes"] == 2;
+    assert!((0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        known()
+    }));
+    let status = well(ask(&socket, "status --json"));
+    let beside = json!({ "name": "udp", "port": 8285 });
+    assert_eq!(status["network"]["beside"], beside);
+    assert_eq!(status["others"]["udp"], 1);
+    assert_eq!(status["others"]["vxlan"], 1);
+    let page = ask(&socket, "status").out;
+    for words in [
+        "vxlan and udp by engine",
+        "(1 in UDP form, 1 in VXLAN form)",
+    ] {
+        assert!(page.contains(words), "no {words:?} in\n{page}");
+    }
+    let peers = well(ask(&socket, "peers --json"));
+    let peers = peers["peers"].as_array().unwrap().iter();
+    let forms: Vec<_> = peers
+        .map(|peer| (&peer["address"], &peer["form"]))
+        .collect();
+    assert_eq!(
+        json!(forms),
+        json!([["192.168.77.2", "vxlan"], ["192.168.77.9", "udp"]])
+    );
+}
+
+#[test]
 fn stats_of_all_workers_add_up_to_the_total() {
     let (_path, socket) = up("udp+workers=2");
     let stats = well(ask(&socket, "stats --json"));

@@ -32,7 +32,21 @@ use tunnel::Tunnel;
 pub(crate) struct Backend(Box<dyn TableSink>);
 
 /// Refuses what cannot work, before anything is written for others to see.
-pub(crate) fn check(network: &NetworkConfig, external: &ExternalInterface) -> Result<()> {
+pub(crate) fn check(
+    network: &NetworkConfig,
+    external: &ExternalInterface,
+    settings: &Settings,
+) -> Result<()> {
+    if network.beside.is_some() && !has_engine(network, settings) {
+        bail!(
+            "the kernel's VXLAN device speaks no other form: leave out --vxlan-datapath=kernel, or --forms and Beside"
+        );
+    }
+    if settings.outer.is_some() && !has_engine(network, settings) {
+        bail!(
+            "--outer goes with the packet engine: the kernel's devices and plain routes have addresses of the family they carry"
+        );
+    }
     let foreign = external
         .public_addresses()
         .find(|public| !external.addresses.contains(public));
@@ -57,11 +71,11 @@ pub(crate) fn has_engine(network: &NetworkConfig, settings: &Settings) -> bool {
 
 /// The Ethernet address of a kernel device from an earlier run: peers know it, and so it stays ours.
 pub(crate) fn standing_mac(netlink: &mut Netlink, network: &NetworkConfig) -> Result<Option<Mac>> {
-    match &network.backend {
-        Kind::Vxlan(options) => {
+    match network.vxlan() {
+        Some(options) => {
             vxlan::standing_mac(netlink, options.vni).context("cannot read the host's interfaces")
         }
-        _ => Ok(None),
+        None => Ok(None),
     }
 }
 
@@ -74,7 +88,7 @@ impl Backend {
         queues: Option<Vec<QueueHandle>>,
     ) -> Result<Self> {
         let settings = desk.settings;
-        check(&plan.network, &plan.external)?;
+        check(&plan.network, &plan.external, settings)?;
         let ground = Ground {
             networks: plan.network.networks().collect(),
             former_networks: previous_networks(&settings.subnet_file),
@@ -152,7 +166,7 @@ fn report_failures(engine: &Engine, sender: Sender<Happening>) -> Result<()> {
 }
 
 fn plain(plan: &Plan) -> Plain {
-    match plan.network.backend.direct_routing() {
+    match plan.network.direct_routing() {
         true => Plain::Neighbours,
         false => Plain::Never,
     }
@@ -162,10 +176,7 @@ fn remove_devices(plan: &Plan, ground: &Ground, but: &[VxlanSetup]) -> Result<()
     let mut netlink = Netlink::open().context("cannot talk to the kernel about interfaces")?;
     let kept: Vec<String> = but.iter().map(|device| device.name.clone()).collect();
     let networks = [&ground.networks[..], &ground.former_networks].concat();
-    let vni = match &plan.network.backend {
-        Kind::Vxlan(options) => Some(options.vni),
-        _ => None,
-    };
+    let vni = plan.network.vxlan().map(|options| options.vni);
     leftovers::remove_devices(&mut netlink, &networks, vni, &kept)
         .context("cannot remove devices of earlier runs")
 }

@@ -5,7 +5,7 @@ use crate::settings::EngineOptions;
 use anyhow::{Context, Result, anyhow};
 use control::host::Netlink;
 use control::host::links::TunnelSetup;
-use control::network::Backend;
+use control::network::{Backend, NetworkConfig, VxlanConfig};
 use control::sink::{Peer, PeerForm, TableSink};
 use engine::{Engine, EngineConfig, Form, Mac, QueueHandle, Route, SourceCheck, SubnetTable};
 use ipnet::IpNet;
@@ -24,9 +24,8 @@ pub(super) struct Tunnel {
     engine: Arc<Engine>,
     netlink: Netlink,
     setup: TunnelSetup,
-    /// Every peer uses the backend we do, its port included.
-    backend: Backend,
-    port: u16,
+    /// Every peer uses a form we speak, its port included.
+    network: NetworkConfig,
     /// Largest packet of the interface to peers.
     underlay_mtu: u32,
     /// Our own subnets.
@@ -42,9 +41,8 @@ impl Tunnel {
         options: &EngineOptions,
         queues: Option<Vec<QueueHandle>>,
     ) -> Result<Self> {
-        let form = form(plan)?;
-        let port = form.port();
-        let config = engine_config(plan, options, form)?;
+        let config = engine_config(plan, options)?;
+        let ports = ports(&config.forms);
         let adopts = queues.is_some();
         let engine = match queues {
             None => Engine::start(config, SubnetTable::default())?,
@@ -53,7 +51,7 @@ impl Tunnel {
         info!("engine: {}", engine.capabilities());
         if options.source_check == SourceCheck::Off {
             warn!(
-                "--source-check=off: whoever reaches port {port} can send packets to containers here, in anybody's \
+                "--source-check=off: whoever reaches port {ports} can send packets to containers here, in anybody's \
                  name; leave the flag out to listen to nodes with a lease alone"
             );
         }
@@ -61,8 +59,7 @@ impl Tunnel {
             engine: Arc::new(engine),
             netlink: Netlink::open().context("cannot talk to the kernel about interfaces")?,
             setup: setup(plan),
-            backend: plan.network.backend.clone(),
-            port,
+            network: plan.network.clone(),
             underlay_mtu: plan.external.mtu,
             own: plan.lease.key.subnets().collect(),
             addresses: plan.external.addresses.clone(),
@@ -88,16 +85,26 @@ impl Tunnel {
             PeerForm::Vxlan(mac) => engine::PeerForm::Vxlan { mac: Mac(mac.0) },
             PeerForm::Udp | PeerForm::Plain => engine::PeerForm::Udp,
         };
-        let mtu = self.backend.path_mtu(self.underlay_mtu, peer.endpoint);
+        let spoken = self.spoken_with(peer);
+        let mtu = spoken.path_mtu(self.underlay_mtu, peer.endpoint);
         Route {
             subnet: peer.subnet,
             peer: engine::Peer {
                 address: peer.endpoint,
-                port: self.port,
+                port: spoken.port().unwrap_or_default(),
                 form,
                 mtu: u16::try_from(mtu).ok(),
             },
         }
+    }
+
+    /// The form of a peer, with its options.
+    fn spoken_with(&self, peer: &Peer) -> &Backend {
+        let of_peer = |spoken: &&Backend| {
+            matches!(peer.form, PeerForm::Vxlan(_)) == matches!(spoken, Backend::Vxlan(_))
+        };
+        let mut spoken = self.network.spoken();
+        spoken.find(of_peer).unwrap_or(&self.network.backend)
     }
 }
 
@@ -119,30 +126,37 @@ impl TableSink for Tunnel {
     }
 }
 
-fn form(plan: &Plan) -> Result<Form> {
-    match &plan.network.backend {
+fn forms(plan: &Plan) -> Result<Vec<Form>> {
+    let form = |spoken: &Backend| match spoken {
         Backend::Udp(options) => Ok(Form::Udp { port: options.port }),
-        Backend::Vxlan(options) => {
-            if options.gbp || options.learning {
-                warn!(
-                    "GBP and Learning have no effect in user space; they need \"Datapath\": \"kernel\""
-                );
-            }
-            let mac = plan
-                .mac
-                .ok_or_else(|| anyhow!("our lease has no VtepMAC"))?;
-            Ok(Form::Vxlan {
-                port: options.port,
-                vni: options.vni,
-                mac: Mac(mac.0),
-            })
-        }
+        Backend::Vxlan(options) => vxlan(options, plan),
         Backend::HostGw | Backend::Alloc => Err(anyhow!("this backend has no tunnel")),
-    }
+    };
+    plan.network.spoken().map(form).collect()
 }
 
-fn engine_config(plan: &Plan, options: &EngineOptions, form: Form) -> Result<EngineConfig> {
-    let mtu = u16::try_from(plan.mtu).unwrap_or(u16::MAX);
+fn vxlan(options: &VxlanConfig, plan: &Plan) -> Result<Form> {
+    if options.gbp || options.learning {
+        warn!("GBP and Learning have no effect in user space; they need \"Datapath\": \"kernel\"");
+    }
+    let mac = plan
+        .mac
+        .ok_or_else(|| anyhow!("our lease has no VtepMAC"))?;
+    Ok(Form::Vxlan {
+        port: options.port,
+        vni: options.vni,
+        mac: Mac(mac.0),
+    })
+}
+
+/// For a message.
+fn ports(forms: &[Form]) -> String {
+    let ports: Vec<String> = forms.iter().map(|form| form.port().to_string()).collect();
+    ports.join(" or ")
+}
+
+fn engine_config(plan: &Plan, options: &EngineOptions) -> Result<EngineConfig> {
+    let mtu = u16::try_from(plan.device_mtu).unwrap_or(u16::MAX);
     if mtu < MTU_MIN {
         return Err(anyhow!(
             "interface {} carries only {} bytes, too few for a tunnel",
@@ -156,9 +170,10 @@ fn engine_config(plan: &Plan, options: &EngineOptions, form: Form) -> Result<Eng
         workers: options.workers,
         pin: options.pin,
         io: options.io,
-        forms: vec![form],
+        forms: forms(plan)?,
         bind: plan.external.addresses.clone(),
         mtu,
+        segment: u16::try_from(plan.mtu).map_or(mtu, |told| told.min(mtu)),
         tun_addresses: subnets.map(|subnet| subnet.network()).collect(),
         offloads: options.offloads,
         spin: options.spin,
@@ -170,7 +185,7 @@ fn engine_config(plan: &Plan, options: &EngineOptions, form: Form) -> Result<Eng
 
 fn setup(plan: &Plan) -> TunnelSetup {
     TunnelSetup {
-        mtu: plan.mtu,
+        mtu: plan.device_mtu,
         subnets: plan.lease.key.subnets().collect(),
         networks: plan.network.networks().collect(),
     }

@@ -2,7 +2,7 @@
 
 use super::board::{ContactNote, LeaseNote, Note};
 use crate::daemon::Daemon;
-use console::answers::{Network, Node, Others};
+use console::answers::{Form, Network, Node, Others};
 use control::network::{Backend, Datapath};
 
 impl Daemon<'_> {
@@ -27,6 +27,8 @@ impl Daemon<'_> {
                 unreadable: tally.bad,
                 refused: tally.refused,
                 routes: tally.routes,
+                udp: tally.udp,
+                vxlan: tally.vxlan,
             },
             workers_answer: self.vitals.workers_answer(),
             problems: self.problems(),
@@ -47,13 +49,13 @@ impl Daemon<'_> {
             ranges: network.networks().collect(),
             backend: network.backend.name().to_owned(),
             carried_by: carried_by.to_owned(),
-            direct_routing: network.backend.direct_routing(),
+            direct_routing: network.direct_routing(),
             mtu: self.plan.mtu,
-            port: match &network.backend {
-                Backend::Udp(options) => Some(options.port),
-                Backend::Vxlan(options) => Some(options.port),
-                Backend::HostGw | Backend::Alloc => None,
-            },
+            port: network.backend.port(),
+            beside: network.beside.as_ref().map(|beside| Form {
+                name: beside.name().to_owned(),
+                port: beside.port(),
+            }),
         }
     }
 

@@ -96,6 +96,7 @@ fn numbers_out_of_range_are_refused() {
         "--iptables-resync=0",
         "--workers=0",
         "--spin=2000000",
+        "--forms=udp,udp",
         "--iface-regex=[",
     ] {
         assert!(settings(&[flag]).is_err(), "{flag}");

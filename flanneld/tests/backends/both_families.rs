@@ -1,35 +1,49 @@
 //! IPv4 and IPv6 side by side, in the backends the kernel carries out.
 
-use std::fs;
-
 use crate::cluster::Cluster;
+use crate::talk::reaches;
 
 /// Two nodes with an address of each family on the underlay, and what leads from the first to the second.
 fn both_families_are_carried(backend: &str, route: &str) {
-    let mut cluster = Cluster::new(2, backend);
-    cluster.configure_also(backend, r#","EnableIPv6":true,"IPv6Network":"fd05::/48""#);
-    for (number, subnet) in ["fd05:0:0:11::1/64", "fd05:0:0:12::1/64"]
-        .iter()
-        .enumerate()
-    {
-        let node = cluster.node(number);
-        let underlay = format!("addr add fd77::{}/64 dev eth0 nodad", number + 1);
-        node.host.ip(&underlay).unwrap();
-        node.host.set("net/ipv6/conf/all/forwarding", "1").unwrap();
-        let lines = format!("FLANNEL_IPV6_NETWORK=fd05::/48\nFLANNEL_IPV6_SUBNET={subnet}\n");
-        fs::write(node.subnet_file(), node.subnet_env() + &lines).unwrap();
-    }
+    let mut cluster = Cluster::of_both_families(2, backend);
     cluster.start_all();
     cluster.talk();
-    for number in 0..2 {
-        let bridge = format!("addr add fd05:0:0:1{}::1/64 dev docker0 nodad", number + 1);
-        cluster.node(number).host.ip(&bridge).unwrap();
+    for node in &cluster.site.nodes {
+        node.run_container_ipv6();
     }
     let first = cluster.node(0);
     first.prints("ip -6 route show", route);
-    let ping = "ping -n -6 -c 1 -W 1 -I fd05:0:0:11::1 fd05:0:0:12::1";
-    let answered = (0..20).any(|_| first.host.run(ping).is_ok());
-    assert!(answered, "{ping}: no answer");
+    reaches(&first.container, cluster.container_ipv6(1));
+}
+
+#[test]
+fn alloc_gives_subnets_of_both_families_and_routes_none() {
+    let mut cluster = Cluster::of_both_families(1, r#"{"Type":"alloc"}"#);
+    cluster.start(0, &[]);
+    assert_eq!(
+        cluster.node(0).subnet_env(),
+        "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.11.1/24\nFLANNEL_IPV6_NETWORK=fd05::/48\n\
+         FLANNEL_IPV6_SUBNET=fd05:0:0:11::1/64\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=false\n"
+    );
+    let routes = cluster.node(0).lines("ip -6 route show");
+    assert!(
+        !routes.iter().any(|line| line.contains("fd05:")),
+        "{routes:?}"
+    );
+}
+
+#[test]
+fn a_blackhole_of_either_family_stands_beside_the_bridges_routes() {
+    let mut cluster = Cluster::of_both_families(1, r#"{"Type":"vxlan"}"#);
+    cluster.start(0, &["--ip-blackhole-route"]);
+    cluster.node(0).run_container_ipv6();
+    let held = |question: &str, wanted: &str| {
+        let lines = cluster.node(0).lines(question);
+        lines.iter().any(|line| line.contains(wanted))
+    };
+    assert!(held("ip -4 route show", "blackhole 10.5.11.0/24"));
+    assert!(held("ip -6 route show", "blackhole fd05:0:0:11::/64"));
+    assert!(held("ip -6 route get fd05:0:0:11::2", "dev docker0"));
 }
 
 #[test]

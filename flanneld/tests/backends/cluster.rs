@@ -1,7 +1,7 @@
 //! Nodes on one link that share a directory of leases.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::site::{Node, Site};
 use crate::talk::{reaches, tcp};
+
+/// What makes a network config one of both families.
+const IPV6: &str = r#","EnableIPv6":true,"IPv6Network":"fd05::/48""#;
 
 /// Nodes, their containers, and the store.
 pub(crate) struct Cluster {
@@ -28,6 +31,21 @@ impl Cluster {
         let store = tempfile::tempdir().unwrap();
         let cluster = Self { site, store };
         cluster.configure(backend);
+        cluster
+    }
+
+    /// The same with fd77::1 and on, and subnets fd05:0:0:11::/64 and on besides.
+    pub(crate) fn of_both_families(nodes: usize, backend: &str) -> Self {
+        let cluster = Self::new(nodes, backend);
+        cluster.configure_also(backend, IPV6);
+        cluster.site.add_ipv6();
+        for (number, node) in cluster.site.nodes.iter().enumerate() {
+            let subnet = 11 + number;
+            let lines = format!(
+                "FLANNEL_IPV6_NETWORK=fd05::/48\nFLANNEL_IPV6_SUBNET=fd05:0:0:{subnet}::1/64\n"
+            );
+            fs::write(node.subnet_file(), node.subnet_env() + &lines).unwrap();
+        }
         cluster
     }
 
@@ -62,10 +80,24 @@ impl Cluster {
     }
 
     fn start_with(&mut self, node: usize, flags: &[&str]) {
-        let store = format!("--store=file:{}", self.store.path().display());
+        let words = self.words(flags);
         let node = &mut self.site.nodes[node];
-        node.start(&[&[store.as_str(), "--iface=eth0"], flags].concat());
+        node.start(&words.iter().map(String::as_str).collect::<Vec<_>>());
         node.await_ready();
+    }
+
+    /// Has another daemon take over on a node.
+    pub(crate) fn relieve(&mut self, node: usize, flags: &[&str]) {
+        let words = self.words(flags);
+        self.site.nodes[node].relieve(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    fn words(&self, flags: &[&str]) -> Vec<String> {
+        let store = format!("--store=file:{}", self.store.path().display());
+        let usual = [store, "--iface=eth0".to_owned()].into_iter();
+        usual
+            .chain(flags.iter().map(|flag| (*flag).to_owned()))
+            .collect()
     }
 
     pub(crate) fn start_all(&mut self) {
@@ -81,6 +113,11 @@ impl Cluster {
     /// A node's container.
     pub(crate) fn container(&self, node: usize) -> Ipv4Addr {
         Ipv4Addr::new(10, 5, 11 + node as u8, 2)
+    }
+
+    /// A node's container in networks of both families.
+    pub(crate) fn container_ipv6(&self, node: usize) -> Ipv6Addr {
+        format!("fd05:0:0:{}::2", 11 + node).parse().unwrap()
     }
 
     /// Every container reaches every other, and TCP carries what it is given.

@@ -13,7 +13,10 @@ mod cluster;
 mod direct_routing;
 mod host_gw;
 mod kernel_vxlan;
+mod mesh;
+mod migration;
 mod moves;
+mod only_ipv6;
 mod probe;
 #[allow(dead_code, reason = "the guides need more of it")]
 #[path = "../walkthroughs/site.rs"]

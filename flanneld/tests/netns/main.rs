@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod answers_ipv6;
 mod carry;
 mod corpus;
 mod errors;

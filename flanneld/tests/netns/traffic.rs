@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -28,9 +28,17 @@ fn containers_talk(name: &str, profile: Profile) {
 /// One answer to the largest question, however long the machine takes over it.
 fn ping(path: &Path, from: Side) {
     let ((near, _), (_, target)) = (path.container(from), path.container(from.other()));
-    let size = path.mtu() - 28;
+    let size = path.mtu() - headers(path);
     near.run(&format!("ping -c 1 -w 10 -M do -s {size} {target}"))
         .unwrap();
+}
+
+/// Headers of a datagram, and of a question of ping's.
+fn headers(path: &Path) -> u32 {
+    match path.container(Side::A).1 {
+        IpAddr::V4(_) => 28,
+        IpAddr::V6(_) => 48,
+    }
 }
 
 /// Datagrams of changing sizes there, their numbers back. All arrive, once and unchanged; their
@@ -40,12 +48,13 @@ pub(crate) fn datagrams(path: &Path, from: Side) {
     let [near, far] = [from, from.other()].map(|side| bound(path, side));
     near.connect(far.local_addr().unwrap()).unwrap();
     far.connect(near.local_addr().unwrap()).unwrap();
+    let largest = path.mtu() - headers(path);
     thread::scope(|scope| {
-        scope.spawn(|| answer_all(&far, path.mtu()));
+        scope.spawn(|| answer_all(&far, largest));
         let mut answers = BTreeSet::new();
         for number in 0..DATAGRAMS + IN_FLIGHT {
             if number < DATAGRAMS {
-                near.send(&datagram(number, path.mtu())).unwrap();
+                near.send(&datagram(number, largest)).unwrap();
             }
             if number >= IN_FLIGHT {
                 let mut answer = [0; 4];
@@ -56,12 +65,12 @@ pub(crate) fn datagrams(path: &Path, from: Side) {
     });
 }
 
-fn answer_all(far: &UdpSocket, mtu: u32) {
+fn answer_all(far: &UdpSocket, largest: u32) {
     let mut buffer = vec![0; 1500];
     for _ in 0..DATAGRAMS {
         let length = far.recv(&mut buffer).expect("a datagram did not arrive");
         let number = *buffer.first_chunk().unwrap();
-        let sent = datagram(u32::from_be_bytes(number), mtu);
+        let sent = datagram(u32::from_be_bytes(number), largest);
         assert_eq!(buffer[..length], sent, "datagram {number:?}");
         far.send(&number).unwrap();
     }
@@ -82,11 +91,11 @@ impl ReceiveExact for UdpSocket {
 }
 
 /// Its number and as many bytes more as make it one of the sizes.
-fn datagram(number: u32, mtu: u32) -> Vec<u8> {
+fn datagram(number: u32, largest: u32) -> Vec<u8> {
     let length = if number.is_multiple_of(3) {
         36
     } else {
-        number % (mtu - 28 - 4) + 4
+        number % (largest - 4) + 4
     };
     let rest = (4..length).map(|place| (place * 7 + number) as u8);
     number.to_be_bytes().into_iter().chain(rest).collect()
@@ -172,4 +181,18 @@ versions! { containers_talk:
     containers_talk_with_kernel_vxlan_over_io_uring("mixed-vxlan+io=uring", Profile::Offload);
     containers_talk_over_two_workers("udp+workers=2", Profile::Offload);
     containers_talk_while_workers_spin("vxlan+spin=50", Profile::Offload);
+    containers_talk_ipv6_in_udp_form("udp+inner=6", Profile::Offload);
+    containers_talk_ipv6_in_udp_form_over_mtu_size_packets("udp+inner=6", Profile::Wire);
+    containers_talk_ipv6_in_vxlan_form("vxlan+inner=6", Profile::Offload);
+    containers_talk_ipv6_in_vxlan_form_with_gro("vxlan+inner=6", Profile::WireGro);
+    containers_talk_ipv6_with_kernel_vxlan("mixed-vxlan+inner=6", Profile::Offload);
+    containers_talk_ipv6_with_kernel_vxlan_over_mtu_size_packets("mixed-vxlan+inner=6", Profile::Wire);
+    containers_talk_ipv6_over_io_uring("udp+inner=6+io=uring", Profile::Offload);
+    containers_talk_ipv6_over_a_single_plain_queue("vxlan+inner=6+io=single-queue", Profile::Offload);
+    containers_talk_ipv6_without_any_offload("udp+inner=6+no-offload=all", Profile::Offload);
+    containers_talk_ipv6_between_ipv4_addresses_in_udp_form("udp+inner=6+outer=4", Profile::Offload);
+    containers_talk_ipv6_between_ipv4_addresses_in_vxlan_form("vxlan+inner=6+outer=4", Profile::Wire);
+    containers_talk_ipv4_between_ipv6_addresses_in_udp_form("udp+outer=6", Profile::Wire);
+    containers_talk_ipv4_between_ipv6_addresses_in_vxlan_form("vxlan+outer=6", Profile::Offload);
+    containers_talk_over_a_node_with_both_forms("vxlan+forms=vxlan,udp", Profile::Offload);
 }

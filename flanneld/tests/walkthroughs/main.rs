@@ -13,6 +13,7 @@ mod golden;
 mod hand_run;
 mod secrets;
 mod several;
+#[allow(dead_code, reason = "tests of backends need more of it")]
 mod site;
 mod surprises;
 mod talk;

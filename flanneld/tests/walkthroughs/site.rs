@@ -170,6 +170,16 @@ impl Node {
         self.daemon = Some(Daemon::start(&mut command, &log).unwrap());
     }
 
+    /// Has another daemon with these flags take over from the one at work.
+    pub(crate) fn relieve(&mut self, words: &[&str]) {
+        let mut old = self.daemon.take().expect("a daemon was started");
+        // The old one goes on writing to the file it has.
+        fs::remove_file(self.dir.join("log")).unwrap();
+        self.start(&[words, &["--takeover"]].concat());
+        self.await_log("took over from process");
+        assert!(old.wait().unwrap().success(), "{}", old.log());
+    }
+
     /// Waits until the daemon has written its subnet file.
     pub(crate) fn await_ready(&mut self) {
         self.await_log("] wrote ");

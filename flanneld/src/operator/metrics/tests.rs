@@ -22,6 +22,7 @@ fn scrape() -> Scrape {
             direct_routing: false,
             mtu: 1472,
             port: Some(8285),
+            beside: None,
         }),
         lease: Some(Lease {
             schema: SCHEMA,
