@@ -20,10 +20,12 @@
 mod gateway;
 mod member;
 mod plan;
+mod v2;
 
 pub use gateway::Gateway;
 pub use member::Member;
 pub use plan::{Clients, Plan};
+pub use v2::V2;
 
 use std::io;
 use std::path::PathBuf;
@@ -83,6 +85,11 @@ impl Etcd {
     /// How many members there are, running or not.
     pub fn size(&self) -> usize {
         self.members.len()
+    }
+
+    /// The same store by version 2 of its API, where the plan says so.
+    pub fn v2(&self) -> V2<'_> {
+        V2::new(self)
     }
 
     /// One member, to be treated badly.

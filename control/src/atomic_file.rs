@@ -7,11 +7,23 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Writes a file with the given permission bits beside its place and moves it there.
 pub(crate) fn write(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    write_dated(path, text, mode, None)
+}
+
+/// As `write`, with a time of modification other than now.
+pub(crate) fn write_dated(
+    path: &Path,
+    text: &[u8],
+    mode: u32,
+    modified: Option<SystemTime>,
+) -> io::Result<()> {
     let draft = draft_path(path)?;
-    let moved = write_draft(&draft, text, mode).and_then(|()| fs::rename(&draft, path));
+    let written = write_draft(&draft, text, mode, modified);
+    let moved = written.and_then(|()| fs::rename(&draft, path));
     if moved.is_err() {
         // The first error is the one worth telling; a draft that was never made cannot be removed.
         let _ = fs::remove_file(&draft);
@@ -119,7 +131,12 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(parent(path))?.sync_all()
 }
 
-fn write_draft(draft: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+fn write_draft(
+    draft: &Path,
+    text: &[u8],
+    mode: u32,
+    modified: Option<SystemTime>,
+) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -127,6 +144,9 @@ fn write_draft(draft: &Path, text: &[u8], mode: u32) -> io::Result<()> {
         .open(draft)?;
     file.write_all(text)?;
     file.set_permissions(Permissions::from_mode(mode))?;
+    if let Some(modified) = modified {
+        file.set_modified(modified)?;
+    }
     file.sync_all()
 }
 

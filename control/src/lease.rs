@@ -30,6 +30,9 @@ pub struct LeaseAttrs {
     /// The same over IPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_v6_data: Option<BackendData>,
+    /// The bridge that has copied this record from another store; a node's own record names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<Box<str>>,
 }
 
 /// What a backend says of its node, as JSON text: thousands are kept, and few are ever looked into.
@@ -86,6 +89,8 @@ impl LeaseAttrs {
             backend_type: object.text("BackendType")?.to_owned(),
             backend_data: object.get("BackendData").map(BackendData::from),
             backend_v6_data: object.get("BackendV6Data").map(BackendData::from),
+            // A name that is no text is nobody's.
+            bridge: object.get("Bridge").and_then(Value::as_str).map(Box::from),
         })
     }
 
@@ -157,6 +162,7 @@ mod tests {
             r#"{"PublicIP":"192.168.77.2","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"16:bd:34:0f:eb:94"}}"#,
             r#"{"PublicIP":"192.168.77.2","PublicIPv6":"fd77::2","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:5b:8b:ba:16:5f"},"BackendV6Data":{"VNI":1,"VtepMAC":"1a:fa:a1:76:a0:8e"}}"#,
             r#"{"PublicIP":"192.168.77.1","PublicIPv6":null,"BackendType":"host-gw"}"#,
+            r#"{"PublicIP":"192.168.77.1","PublicIPv6":null,"Bridge":"3f7a"}"#,
         ];
         for text in texts {
             assert_eq!(attrs(text).to_json(), text);

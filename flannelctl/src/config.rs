@@ -7,7 +7,7 @@ use console::answers::{SCHEMA, Status};
 use console::protocol::Question;
 use control::network::{Backend, Datapath, NetworkConfig};
 use control::pool::Pool;
-use control::registry::{EtcdOptions, EtcdRegistry, Registry};
+use control::registry::{EtcdApi, EtcdOptions, EtcdRegistry, Found, Registry};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -96,6 +96,7 @@ fn from_etcd(arguments: &Check, endpoints: Vec<String>) -> io::Result<String> {
         .clone()
         .zip(arguments.etcd_keyfile.clone());
     let registry = EtcdRegistry::open(EtcdOptions {
+        api: EtcdApi::Auto(Found::default()),
         endpoints,
         prefix: prefix.unwrap_or(&arguments.source).to_owned(),
         ca_file: arguments.etcd_cafile.clone(),

@@ -183,6 +183,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "etcd|file:DIR", default_value = "etcd", help_heading = OWN)]
     pub(crate) store: String,
 
+    /// Version of etcd's API: v3 as flannel since 0.18, v2 as before; auto asks which has the cluster's records
+    #[arg(long, value_enum, default_value_t = EtcdVersion::V3, value_name = "VERSION", help_heading = OWN)]
+    pub(crate) etcd_api: EtcdVersion,
+
     /// With cleanup: only tell what would be removed
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
     pub(crate) dry_run: bool,
@@ -218,7 +222,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
     pub(crate) takeover: bool,
 
-    /// How long a lease lasts unless renewed
+    /// How long a lease lasts unless renewed: how long a node may be away and find its subnet still reserved for it
     #[arg(long, value_name = "MINUTES", default_value_t = 1440, help_heading = OWN)]
     pub(crate) lease_time: u64,
 
@@ -277,6 +281,14 @@ pub(crate) struct Args {
     /// Spread the flows of the UDP form over source ports, so that networks can balance them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
     pub(crate) udp_flow_ports: bool,
+}
+
+/// A version of etcd's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EtcdVersion {
+    V2,
+    V3,
+    Auto,
 }
 
 /// Who wraps packets in VXLAN.

@@ -1,16 +1,17 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
-use crate::args::{self, Args, Io, Offload, Outer, Sandbox, VxlanDatapath};
+use crate::args::{self, Args, EtcdVersion, Io, Offload, Outer, Sandbox, VxlanDatapath};
 use crate::log::Format;
 use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
 use control::network::{Backend, ConfigError, Datapath, FormName, NetworkConfig};
-use control::registry::EtcdOptions;
+use control::registry::{EtcdApi, EtcdOptions, Found};
 use engine::{IoChoice, Offloads, Refusal, SourceCheck};
 use regex::Regex;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ impl fmt::Display for Wrong {
 }
 
 const MARGIN_MINUTES_MAX: u64 = 1439;
+/// From what a busy store can be relied on to renew to ten years, which every store can count.
+const LEASE_MINUTES: RangeInclusive<u64> = 2..=5_256_000;
 const SPIN_MICROSECONDS_MAX: u64 = 1_000_000;
 
 impl TryFrom<Args> for Settings {
@@ -216,10 +219,13 @@ fn forms(typed: &[args::Form]) -> Result<Vec<FormName>, Wrong> {
 }
 
 fn store(args: &Args) -> Result<Store, Wrong> {
-    let lease_time = minutes(args.lease_time);
-    if args.lease_time < 2 {
-        return wrong("--lease-time must be at least 2 minutes");
+    if !LEASE_MINUTES.contains(&args.lease_time) {
+        let (min, max) = (LEASE_MINUTES.start(), LEASE_MINUTES.end());
+        return wrong(format!(
+            "--lease-time must be between {min} and {max} minutes"
+        ));
     }
+    let lease_time = minutes(args.lease_time);
     match (args.store.as_str(), args.store.strip_prefix("file:")) {
         ("etcd", _) => etcd(args, lease_time).map(Store::Etcd),
         (_, Some(dir)) if !dir.is_empty() => Ok(Store::File {
@@ -251,6 +257,11 @@ fn remarks(args: &Args) -> Vec<String> {
             "--net-config-path has",
             "with etcd the network config is kept there",
         ),
+        (
+            args.subnet_lease_renew_margin >= args.lease_time,
+            "--subnet-lease-renew-margin beyond --lease-time has",
+            "leases are renewed after half their time",
+        ),
     ];
     let given = flags.into_iter().filter(|(given, ..)| *given);
     given
@@ -270,6 +281,11 @@ fn etcd(args: &Args, lease_time: Duration) -> Result<EtcdOptions, Wrong> {
         (None, Some(_)) => return wrong("--etcd-password needs --etcd-username"),
     };
     Ok(EtcdOptions {
+        api: match args.etcd_api {
+            EtcdVersion::V2 => EtcdApi::V2,
+            EtcdVersion::V3 => EtcdApi::V3,
+            EtcdVersion::Auto => EtcdApi::Auto(Found::default()),
+        },
         endpoints: args.etcd_endpoints.clone(),
         prefix: args.etcd_prefix.clone(),
         ca_file: args.etcd_cafile.clone(),

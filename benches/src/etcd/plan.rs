@@ -90,6 +90,11 @@ impl Plan {
         self
     }
 
+    /// Serves version 2 of the API beside version 3.
+    pub fn version_2(self) -> Self {
+        self.flag("--enable-v2=true")
+    }
+
     /// One more word on etcd's command line.
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());

@@ -16,7 +16,7 @@ mod contract;
 mod etcd;
 mod file;
 
-pub use etcd::{EtcdOptions, EtcdRegistry};
+pub use etcd::{EtcdApi, EtcdOptions, EtcdRegistry, Found};
 pub use file::FileRegistry;
 
 /// A store of leases and the network config.
@@ -41,6 +41,45 @@ pub trait Registry: Send + Sync {
 
     /// Reports a snapshot, then every change, until the watch is dropped.
     fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError>;
+}
+
+/// What operators and bridges do beyond what nodes do: records that last as long as wanted.
+pub trait Steward: Registry {
+    /// How long a record still lasts unless renewed, nothing where it is gone; `None` for a reservation.
+    fn left(&self, seen: &Lease) -> Result<Option<Duration>, RegistryError>;
+
+    /// Writes a record where there is none, or over the version given.
+    fn write(
+        &self,
+        key: SubnetKey,
+        attrs: &LeaseAttrs,
+        over: Option<&Lease>,
+        term: Term,
+    ) -> Result<Lease, RegistryError>;
+}
+
+/// How long a record lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// So long, unless renewed; counted in whole seconds.
+    Leased(Duration),
+    /// Until somebody removes it.
+    Reserved,
+}
+
+impl Term {
+    /// Whether it lasts without being renewed.
+    pub fn is_reserved(self) -> bool {
+        self == Self::Reserved
+    }
+
+    /// What renewing a record makes of it.
+    pub(crate) fn of(seen: &Lease, lease_time: Duration) -> Self {
+        match seen.reserved {
+            true => Self::Reserved,
+            false => Self::Leased(lease_time),
+        }
+    }
 }
 
 /// What a watch reports.

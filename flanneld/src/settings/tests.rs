@@ -93,6 +93,7 @@ fn numbers_out_of_range_are_refused() {
         "--subnet-lease-renew-margin=0",
         "--subnet-lease-renew-margin=1440",
         "--lease-time=1",
+        "--lease-time=5256001",
         "--iptables-resync=0",
         "--workers=0",
         "--spin=2000000",
@@ -101,6 +102,14 @@ fn numbers_out_of_range_are_refused() {
     ] {
         assert!(settings(&[flag]).is_err(), "{flag}");
     }
+}
+
+#[test]
+fn a_margin_longer_than_the_lease_is_told_to_have_no_effect() {
+    let remarks = |flags: &[&str]| settings(flags).unwrap().remarks;
+    assert!(remarks(&["--lease-time=43200"]).is_empty());
+    let remarks = remarks(&["--lease-time=30"]);
+    assert!(remarks[0].contains("half their time"), "{remarks:?}");
 }
 
 #[test]

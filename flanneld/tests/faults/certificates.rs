@@ -87,3 +87,14 @@ fn certificates_that_went_bad_cost_no_packet_and_are_replaced_without_a_restart(
     );
     scene.assert_running();
 }
+
+#[test]
+fn a_certificate_of_an_old_etcd_that_went_bad_costs_no_packet() {
+    let mut scene = Stage::new("udp")
+        .version_2()
+        .shape(|plan| plan.clients(Clients::Tls))
+        .up();
+    let what = "expired, by version 2";
+    goes_bad_and_is_replaced(&mut scene, what, expired, "certificate expired");
+    scene.assert_running();
+}

@@ -24,3 +24,4 @@ mod slow;
 mod store;
 mod strangers;
 mod table;
+mod version_2;

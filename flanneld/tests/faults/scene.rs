@@ -69,6 +69,7 @@ pub(crate) struct Stage {
     shape: Box<dyn FnOnce(Plan) -> Plan>,
     spec: PathSpec,
     config: String,
+    old: bool,
     prepare: Box<dyn FnOnce(&Etcd)>,
 }
 
@@ -83,8 +84,14 @@ impl Stage {
             config: format!(
                 r#"{{"Network":"10.5.0.0/16","SubnetMin":"10.5.1.0","SubnetMax":"10.5.60.0","Backend":{{"Type":"{form}"}}}}"#
             ),
+            old: false,
             prepare: Box::new(|_| {}),
         }
+    }
+
+    /// A store by version 2 of etcd's API.
+    pub(crate) fn version_2(self) -> Self {
+        Self { old: true, ..self }.flag("etcd-api=v2")
     }
 
     /// So many members.
@@ -118,9 +125,15 @@ impl Stage {
     pub(crate) fn up(mut self) -> Scene {
         let lab = Lab::new(Profile::Offload).unwrap();
         let road = Namespace::new().unwrap();
-        let etcd = open_road(&road, self.members, self.shape);
+        let (old, shape) = (self.old, self.shape);
+        let shape = move |plan| shape(if old { Plan::version_2(plan) } else { plan });
+        let etcd = open_road(&road, self.members, shape);
         lay_road(&lab, &road);
-        etcd.put(&format!("{PREFIX}/config"), &self.config).unwrap();
+        let config = format!("{PREFIX}/config");
+        match old {
+            true => etcd.v2().put(&config, &self.config).unwrap(),
+            false => etcd.put(&config, &self.config).unwrap(),
+        }
         (self.prepare)(&etcd);
         let store = format!("etcd-endpoints={}", etcd.endpoints());
         self.spec.options.extend(["store=etcd".to_owned(), store]);

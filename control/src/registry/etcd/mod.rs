@@ -1,42 +1,29 @@
-//! etcd, version 3: the only place that speaks it, by the keys and values flannel has always used.
-//!
-//! ```text
-//! PREFIX/config                   network config
-//! PREFIX/subnets/10.5.26.0-24     lease value; attached to an etcd lease, or to none: a reservation
-//! ```
-//!
-//! The client is asynchronous; here its runtime has a single thread's worth of work and is driven by whoever
-//! waits: a caller in one of the blocking methods, or the watch's thread. Every write is one transaction that
-//! names the version it is based on, and can be told from its outcome even when the first answer was lost.
+//! etcd, by the version of its API that flannel's nodes use: [`v3`] since flannel 0.18, [`v2`] before. The two see
+//! nothing of each other's records, though one server may serve both; [`choice`] finds out which one a cluster uses.
 
-mod listing;
+mod choice;
+#[cfg(test)]
+mod faults;
+mod outage;
 mod pool;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod tls_tests;
-mod watcher;
+mod v2;
+mod v3;
 
-use super::{BadRecord, News, Registry, RegistryError, Snapshot, Watch, parse_record};
-use crate::lease::{Lease, LeaseAttrs, Revision};
+use super::{News, Registry, RegistryError, Snapshot, Steward, Term, Watch};
+use crate::lease::{Lease, LeaseAttrs};
 use crate::subnet_key::SubnetKey;
-use etcd_client::{
-    Client, Compare, CompareOp, KeyValue, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
-    TxnOpResponse,
-};
-use pool::Pool;
+use choice::{Choice, Version};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
-use tracing::debug;
-use watcher::Watcher;
 
 /// How to reach etcd.
 #[derive(Clone, Default)]
 pub struct EtcdOptions {
+    /// Which version of its API to speak.
+    pub api: EtcdApi,
     /// URLs, tried in turn.
     pub endpoints: Vec<String>,
     /// In front of every key.
@@ -51,252 +38,77 @@ pub struct EtcdOptions {
     pub lease_time: Duration,
 }
 
+/// A version of etcd's API.
+#[derive(Clone, Debug, Default)]
+pub enum EtcdApi {
+    /// That of flannel up to 0.17.
+    V2,
+    /// That of flannel since 0.18.
+    #[default]
+    V3,
+    /// Whichever has the cluster's records; what was found once holds for all clones.
+    Auto(Found),
+}
+
+/// What was found, if anything has been.
+#[derive(Clone, Debug, Default)]
+pub struct Found(Arc<OnceLock<Version>>);
+
 /// Leases kept in etcd.
 #[derive(Clone, Debug)]
-pub struct EtcdRegistry(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    runtime: Runtime,
-    store: Store,
-}
-
-/// The asynchronous side.
-#[derive(Debug)]
-struct Store {
-    pool: Pool,
-    prefix: String,
-    lease_time: Duration,
-}
+pub struct EtcdRegistry(Choice);
 
 impl EtcdRegistry {
     /// Prepares to talk to etcd. No server is contacted yet, but files named must be readable.
     pub fn open(options: EtcdOptions) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (prefix, lease_time) = (clean(&options.prefix), options.lease_time);
-        let pool = Pool::new(options)?;
-        Ok(Self(Arc::new(Inner {
-            runtime,
-            store: Store {
-                pool,
-                prefix,
-                lease_time,
-            },
-        })))
-    }
-
-    fn block<T>(&self, work: impl Future<Output = T>) -> T {
-        self.0.runtime.block_on(work)
+        Choice::open(options).map(Self)
     }
 }
 
 impl Registry for EtcdRegistry {
     fn config(&self) -> Result<String, RegistryError> {
-        let text = self.block(self.0.store.config())?;
-        text.ok_or_else(|| RegistryError::NoConfig(self.0.store.config_cure()))
+        self.0.made()?.config()
     }
 
     fn lease_time(&self) -> Duration {
-        self.0.store.lease_time
+        self.0.lease_time()
     }
 
     fn snapshot(&self) -> Result<Snapshot, RegistryError> {
-        Ok(self.block(self.0.store.list())?.snapshot)
+        self.0.made()?.snapshot()
     }
 
     fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        self.block(self.0.store.create(key, attrs))
+        self.0.made()?.create(key, attrs)
     }
 
     fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        self.block(self.0.store.renew(seen, attrs))
+        self.0.made()?.renew(seen, attrs)
     }
 
     fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
-        self.block(self.0.store.remove(seen))
+        self.0.made()?.remove(seen)
     }
 
     fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError> {
-        Watcher::start(Arc::clone(&self.0), news)
-            .map_err(|error| RegistryError::Unavailable(error.to_string()))
+        self.0.watch(news)
     }
 }
 
-impl Store {
-    fn config_key(&self) -> String {
-        format!("{}/config", self.prefix)
+impl Steward for EtcdRegistry {
+    fn left(&self, seen: &Lease) -> Result<Option<Duration>, RegistryError> {
+        self.0.made()?.left(seen)
     }
 
-    fn config_cure(&self) -> String {
-        let key = self.config_key();
-        format!(
-            r#"Write one: etcdctl put {key} '{{"Network":"10.5.0.0/16","Backend":{{"Type":"vxlan"}}}}'"#
-        )
-    }
-
-    /// With the slash at its end: what merely begins like it is somebody else's.
-    fn subnets(&self) -> String {
-        format!("{}/subnets/", self.prefix)
-    }
-
-    fn key(&self, key: SubnetKey) -> String {
-        format!("{}{key}", self.subnets())
-    }
-
-    async fn config(&self) -> Result<Option<String>, RegistryError> {
-        let key = self.config_key();
-        let answer = self
-            .pool
-            .call(async |mut client: Client| client.get(&*key, None).await)
-            .await?;
-        Ok(answer.kvs().first().map(|found| text(found.value())))
-    }
-
-    /// Reads a key below `subnets`.
-    fn record(&self, found: &KeyValue) -> Result<Lease, BadRecord> {
-        let name = self.name(found.key());
-        let (key, attrs) =
-            parse_record(&name, found.value()).map_err(|why| BadRecord::new(&name, &why))?;
-        let revision = Revision(found.mod_revision() as u64, found.lease() as u64);
-        Ok(Lease {
-            key,
-            attrs,
-            reserved: found.lease() == 0,
-            revision,
-        })
-    }
-
-    fn name(&self, key: &[u8]) -> String {
-        let name = text(key);
-        name.strip_prefix(&self.subnets())
-            .map(str::to_owned)
-            .unwrap_or(name)
-    }
-
-    async fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        let lease = self.grant().await?;
-        let absent = Compare::version(self.key(key), CompareOp::Equal, 0);
-        self.put_leased(key, attrs, absent, lease).await
-    }
-
-    async fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        let unchanged = self.unchanged(seen);
-        if seen.reserved {
-            return self.put(seen.key, attrs, unchanged, 0).await;
-        }
-        let lease = self.grant().await?;
-        let renewed = self.put_leased(seen.key, attrs, unchanged, lease).await?;
-        self.drop_lease(seen.revision.1 as i64).await;
-        Ok(renewed)
-    }
-
-    async fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
-        let key = self.key(seen.key);
-        let delete = Txn::new()
-            .when([self.unchanged(seen)])
-            .and_then([TxnOp::delete(&*key, None)])
-            .or_else([TxnOp::get(&*key, None)]);
-        let answer = self
-            .pool
-            .call(async |mut client: Client| client.txn(delete.clone()).await)
-            .await?;
-        if !answer.succeeded() && found(&answer).is_some() {
-            return Err(RegistryError::Conflict(seen.key));
-        }
-        self.drop_lease(seen.revision.1 as i64).await;
-        Ok(())
-    }
-
-    fn unchanged(&self, seen: &Lease) -> Compare {
-        Compare::mod_revision(self.key(seen.key), CompareOp::Equal, seen.revision.0 as i64)
-    }
-
-    /// Writes a record attached to a lease, which is given back if that fails.
-    async fn put_leased(
+    fn write(
         &self,
         key: SubnetKey,
         attrs: &LeaseAttrs,
-        condition: Compare,
-        lease: i64,
+        over: Option<&Lease>,
+        term: Term,
     ) -> Result<Lease, RegistryError> {
-        let outcome = self.put(key, attrs, condition, lease).await;
-        if outcome.is_err() {
-            self.drop_lease(lease).await;
-        }
-        outcome
+        self.0.made()?.write(key, attrs, over, term)
     }
-
-    /// Writes a record under a condition. Where an answer got lost and the write was repeated, what stands there tells whether it was ours.
-    async fn put(
-        &self,
-        key: SubnetKey,
-        attrs: &LeaseAttrs,
-        condition: Compare,
-        lease: i64,
-    ) -> Result<Lease, RegistryError> {
-        let (name, value) = (self.key(key), attrs.to_json());
-        let put = TxnOp::put(&*name, &*value, Some(PutOptions::new().with_lease(lease)));
-        let write = Txn::new()
-            .when([condition])
-            .and_then([put])
-            .or_else([TxnOp::get(&*name, None)]);
-        let answer = self
-            .pool
-            .call(async |mut client: Client| client.txn(write.clone()).await)
-            .await?;
-        let written = |revision: i64| Lease {
-            key,
-            attrs: attrs.clone(),
-            reserved: lease == 0,
-            revision: Revision(revision as u64, lease as u64),
-        };
-        if answer.succeeded() {
-            return Ok(written(
-                answer.header().map_or(0, |header| header.revision()),
-            ));
-        }
-        let ours = found(&answer).filter(|found| lease != 0 && found.lease() == lease);
-        ours.map(|found| written(found.mod_revision()))
-            .ok_or(RegistryError::Conflict(key))
-    }
-
-    async fn grant(&self) -> Result<i64, RegistryError> {
-        let seconds = self.lease_time.as_secs() as i64;
-        let answer = self
-            .pool
-            .call(async |mut client: Client| client.lease_grant(seconds, None).await)
-            .await?;
-        Ok(answer.id())
-    }
-
-    /// Ends a lease nothing is attached to any more; stock leaves one behind at every renewal. It would run out anyway.
-    async fn drop_lease(&self, lease: i64) {
-        if lease == 0 {
-            return;
-        }
-        let ended = self.pool.call(async |mut client: Client| {
-            let options = LeaseTimeToLiveOptions::new().with_keys();
-            let attached = client.lease_time_to_live(lease, Some(options)).await?;
-            if attached.ttl() > 0 && attached.keys().is_empty() {
-                client.lease_revoke(lease).await?;
-            }
-            Ok(())
-        });
-        if let Err(error) = ended.await {
-            debug!("lease {lease:x} is left to run out: {error}");
-        }
-    }
-}
-
-/// What a failed transaction found instead.
-fn found(answer: &etcd_client::TxnResponse) -> Option<KeyValue> {
-    answer
-        .op_responses()
-        .into_iter()
-        .find_map(|response| match response {
-            TxnOpResponse::Get(found) => found.kvs().first().cloned(),
-            _ => None,
-        })
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -316,6 +128,7 @@ impl fmt::Debug for EtcdOptions {
         let user = self.user.as_ref().map(|(name, _)| name);
         let mut shown = formatter.debug_struct("EtcdOptions");
         shown
+            .field("api", &self.api)
             .field("endpoints", &self.endpoints)
             .field("prefix", &self.prefix)
             .field("ca_file", &self.ca_file);
@@ -324,5 +137,31 @@ impl fmt::Debug for EtcdOptions {
             .field("user", &user)
             .field("lease_time", &self.lease_time)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_written_like_a_path() {
+        assert_eq!(clean("/coreos.com/network"), "/coreos.com/network");
+        assert_eq!(clean("//kube-centos//network/"), "/kube-centos/network");
+        assert_eq!(clean("network"), "network");
+        assert_eq!(clean("/"), "/");
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        let options = EtcdOptions {
+            user: Some(("root".to_owned(), "secret".to_owned())),
+            ..EtcdOptions::default()
+        };
+        let shown = format!("{options:?}");
+        assert!(
+            shown.contains("root") && !shown.contains("secret"),
+            "{shown}"
+        );
     }
 }

@@ -12,9 +12,13 @@
 //! absent and stay until their name is taken again. Names starting with a dot are drafts and ignored.
 
 mod notify;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
-use super::{BadRecord, News, Registry, RegistryError, Snapshot, Watch, parse_record};
+use super::{
+    BadRecord, News, Registry, RegistryError, Snapshot, Steward, Term, Watch, parse_record,
+};
 use crate::atomic_file;
 use crate::lease::{Lease, LeaseAttrs, Revision};
 use crate::subnet_key::SubnetKey;
@@ -174,48 +178,62 @@ impl FileRegistry {
         )
     }
 
-    fn write(&self, key: SubnetKey, attrs: &LeaseAttrs, mode: u32) -> io::Result<Lease> {
-        atomic_file::write(&self.path(key), attrs.to_json().as_bytes(), mode)?;
-        self.written(key)
-    }
-
     fn written(&self, key: SubnetKey) -> io::Result<Lease> {
         self.current(key)?
             .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the record just written is gone"))
     }
 
-    fn try_create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> io::Result<Option<Lease>> {
+    /// Writes where the version expected stands; `None` where another one does.
+    fn try_write(
+        &self,
+        key: SubnetKey,
+        attrs: &LeaseAttrs,
+        over: Option<&Lease>,
+        term: Term,
+    ) -> io::Result<Option<Lease>> {
         let _lock = self.lock()?;
-        let (now, found) = (
-            self.now()?,
-            absent_as_none(self.read_entry(&key.to_string()))?,
-        );
-        if found.is_some_and(|entry| !entry.over(now)) {
+        let now = self.now()?;
+        let found = absent_as_none(self.read_entry(&key.to_string()))?;
+        let expected = match (over, &found) {
+            (None, found) => found.as_ref().is_none_or(|entry| entry.over(now)),
+            (Some(seen), Some(entry)) => entry.holds(seen),
+            (Some(_), None) => false,
+        };
+        if !expected {
             return Ok(None);
         }
-        self.write(key, attrs, MODE_LEASE).map(Some)
+        let same = |lease: &Lease| lease.attrs == *attrs && lease.reserved == term.is_reserved();
+        let standing = found.and_then(|entry| entry.content.ok());
+        // A lease of another length than usual is dated as if it had been written at another time.
+        let dated = match term {
+            Term::Leased(time) if time != self.lease_time => Some(now + time - self.lease_time),
+            _ => None,
+        };
+        if !standing.as_ref().is_some_and(same) {
+            let mode = match term {
+                Term::Leased(_) => MODE_LEASE,
+                Term::Reserved => MODE_RESERVATION,
+            };
+            let value = attrs.to_json();
+            atomic_file::write_dated(&self.path(key), value.as_bytes(), mode, dated)?;
+        } else if !term.is_reserved() {
+            let file = File::open(self.path(key))?;
+            match dated {
+                Some(time) => file.set_modified(time)?,
+                None => touch(&file)?,
+            }
+        }
+        self.written(key).map(Some)
     }
 
-    fn try_renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> io::Result<Option<Lease>> {
-        let _lock = self.lock()?;
-        let Some(current) = self
-            .current(seen.key)?
-            .filter(|current| current.revision == seen.revision)
-        else {
-            return Ok(None);
+    fn time_left(&self, seen: &Lease) -> io::Result<Option<Duration>> {
+        let now = self.now()?;
+        let found = absent_as_none(self.read_entry(&seen.key.to_string()))?;
+        let Some(entry) = found.filter(|entry| entry.holds(seen)) else {
+            return Ok(Some(Duration::ZERO));
         };
-        if current.attrs != *attrs {
-            let mode = if current.reserved {
-                MODE_RESERVATION
-            } else {
-                MODE_LEASE
-            };
-            return self.write(seen.key, attrs, mode).map(Some);
-        }
-        if !current.reserved {
-            touch(&File::open(self.path(seen.key))?)?;
-        }
-        self.written(seen.key).map(Some)
+        let left = |ends: SystemTime| ends.duration_since(now).unwrap_or_default();
+        Ok(entry.ends.map(left))
     }
 
     fn try_remove(&self, seen: &Lease) -> io::Result<bool> {
@@ -254,17 +272,12 @@ impl Registry for FileRegistry {
     }
 
     fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        let created = self
-            .try_create(key, attrs)
-            .map_err(|error| self.unavailable(&error))?;
-        created.ok_or(RegistryError::Conflict(key))
+        self.write(key, attrs, None, Term::Leased(self.lease_time))
     }
 
     fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        let renewed = self
-            .try_renew(seen, attrs)
-            .map_err(|error| self.unavailable(&error))?;
-        renewed.ok_or(RegistryError::Conflict(seen.key))
+        let term = Term::of(seen, self.lease_time);
+        self.write(seen.key, attrs, Some(seen), term)
     }
 
     fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
@@ -280,6 +293,26 @@ impl Registry for FileRegistry {
 
     fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError> {
         Watcher::start(self.clone(), news).map_err(|error| self.unavailable(&error))
+    }
+}
+
+impl Steward for FileRegistry {
+    fn left(&self, seen: &Lease) -> Result<Option<Duration>, RegistryError> {
+        self.time_left(seen)
+            .map_err(|error| self.unavailable(&error))
+    }
+
+    fn write(
+        &self,
+        key: SubnetKey,
+        attrs: &LeaseAttrs,
+        over: Option<&Lease>,
+        term: Term,
+    ) -> Result<Lease, RegistryError> {
+        let written = self
+            .try_write(key, attrs, over, term)
+            .map_err(|error| self.unavailable(&error))?;
+        written.ok_or(RegistryError::Conflict(key))
     }
 }
 
@@ -305,6 +338,12 @@ impl Entry {
 
     fn over(&self, now: SystemTime) -> bool {
         self.content.is_ok() && self.ends.is_some_and(|ends| ends <= now)
+    }
+
+    /// Whether this is the version somebody has seen.
+    fn holds(&self, seen: &Lease) -> bool {
+        let now = self.content.as_ref();
+        now.is_ok_and(|lease| lease.revision == seen.revision)
     }
 
     /// Making a file a reservation changes neither its time nor its number.
@@ -354,149 +393,4 @@ fn absent_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 fn unavailable(path: &Path, error: &io::Error) -> RegistryError {
     RegistryError::Unavailable(format!("file store {}: {error}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::notify::Notifier;
-    use super::*;
-    use crate::registry::contract::{Fixture, contract};
-    use std::fs::FileTimes;
-    use std::os::unix::fs::PermissionsExt;
-    use std::sync::Arc;
-    use std::sync::mpsc::channel;
-    use tempfile::TempDir;
-
-    const DAY: Duration = Duration::from_secs(86400);
-
-    struct Directory(TempDir);
-
-    fn directory() -> Directory {
-        let directory = Directory(tempfile::tempdir().unwrap());
-        directory.store();
-        directory
-    }
-
-    impl Directory {
-        fn store(&self) -> FileRegistry {
-            FileRegistry::open(self.0.path(), DAY).unwrap()
-        }
-
-        fn record(&self, name: &str) -> PathBuf {
-            self.0.path().join("subnets").join(name)
-        }
-    }
-
-    impl Fixture for Directory {
-        fn registry(&self) -> Arc<dyn Registry> {
-            Arc::new(self.store())
-        }
-
-        fn set_config(&self, text: &str) {
-            fs::write(self.0.path().join("config"), text).unwrap();
-        }
-
-        fn reserve(&self, name: &str, value: &str) {
-            let path = self.record(name);
-            fs::write(&path, value).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(MODE_RESERVATION)).unwrap();
-        }
-
-        fn value(&self, name: &str) -> String {
-            fs::read_to_string(self.record(name)).unwrap()
-        }
-
-        fn delete(&self, name: &str) {
-            fs::remove_file(self.record(name)).unwrap();
-        }
-
-        fn expire(&self, name: &str) {
-            let file = File::open(self.record(name)).unwrap();
-            let written = file.metadata().unwrap().modified().unwrap();
-            let past = written - 2 * DAY;
-            file.set_times(FileTimes::new().set_accessed(past).set_modified(past))
-                .unwrap();
-        }
-    }
-
-    contract!(directory);
-
-    #[test]
-    fn a_store_that_cannot_be_read_is_no_empty_store() {
-        let directory = directory();
-        let store = directory.store();
-        store
-            .create("10.5.1.0-24".parse().unwrap(), &LeaseAttrs::default())
-            .unwrap();
-        fs::rename(
-            directory.0.path().join("subnets"),
-            directory.0.path().join("away"),
-        )
-        .unwrap();
-        assert!(matches!(
-            store.snapshot(),
-            Err(RegistryError::Unavailable(_))
-        ));
-    }
-
-    #[test]
-    fn a_lost_directory_is_told_once_and_costs_no_lease() {
-        let directory = directory();
-        let store = directory.store();
-        store
-            .create("10.5.1.0-24".parse().unwrap(), &LeaseAttrs::default())
-            .unwrap();
-        let (sender, news) = channel();
-        let _watch = store
-            .watch(Box::new(move |report| drop(sender.send(report))))
-            .unwrap();
-        assert!(matches!(news.recv().unwrap(), News::Snapshot(_)));
-        let (here, away) = (
-            directory.0.path().join("subnets"),
-            directory.0.path().join("away"),
-        );
-        fs::rename(&here, &away).unwrap();
-        assert!(matches!(news.recv().unwrap(), News::Lost(_)));
-        fs::rename(&away, &here).unwrap();
-        assert_eq!(news.recv().unwrap(), News::Regained);
-    }
-
-    #[test]
-    fn drafts_directories_and_pipes_are_no_leases() {
-        let directory = directory();
-        fs::write(directory.record(".10.5.1.0-24.0123"), "draft").unwrap();
-        fs::create_dir(directory.record("10.5.2.0-24")).unwrap();
-        let snapshot = directory.store().snapshot().unwrap();
-        assert_eq!((snapshot.leases.len(), snapshot.bad.len()), (0, 1));
-    }
-
-    #[test]
-    fn a_lease_made_read_only_becomes_a_reservation() {
-        let directory = directory();
-        let store = directory.store();
-        let lease = store
-            .create("10.5.1.0-24".parse().unwrap(), &LeaseAttrs::default())
-            .unwrap();
-        fs::set_permissions(
-            directory.record("10.5.1.0-24"),
-            fs::Permissions::from_mode(0o444),
-        )
-        .unwrap();
-        directory.expire("10.5.1.0-24");
-        assert!(store.snapshot().unwrap().leases[0].reserved);
-        assert!(!lease.reserved);
-    }
-
-    #[test]
-    fn the_stores_own_clock_does_not_wake_its_watcher() {
-        // Reading the clock writes to a file beside the config; watched too closely, one look led to the next.
-        let directory = directory();
-        let (notifier, _stop) = Notifier::new().unwrap();
-        let store = directory.store();
-        store.now().unwrap();
-        notifier.watch_records(&store.subnets());
-        notifier.watch_file(&store.config);
-        store.scan(&Known::new()).unwrap();
-        assert!(!notifier.changed());
-    }
 }

@@ -2,10 +2,10 @@
 //! reason (server gone, leader lost, history compacted, store wiped), it begins again with a listing; so no
 //! change can be missed and no stale revision waited for.
 
+use super::link::{MESSAGE_MAX, describe};
 use super::listing::Listing;
-use super::pool::{MESSAGE_MAX, describe};
 use super::{Inner, Store, text};
-use crate::random;
+use crate::registry::etcd::outage::Outage;
 use crate::registry::{News, Watch};
 use etcd_client::{Client, Error, EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
 use std::io;
@@ -13,24 +13,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-/// Pauses are up to half as long again, or half as short. A server that is back is noticed within the longest.
-const BACK_OFF_MIN: Duration = Duration::from_millis(200);
-const BACK_OFF_MAX: Duration = Duration::from_millis(600);
-/// A stream that lived this long was a good one: the next break is a new one.
-const GOOD_LIFE: Duration = Duration::from_secs(10);
-/// Different causes told of one outage.
-const CAUSES_MAX: usize = 4;
 const BEGIN_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Watcher {
     inner: Arc<Inner>,
     news: Box<dyn FnMut(News) + Send>,
     config: Option<String>,
-    /// Causes told of the present outage; empty while there is none.
-    told: Vec<String>,
-    back_off: Duration,
+    outage: Outage,
 }
 
 impl Watcher {
@@ -42,8 +33,7 @@ impl Watcher {
             inner: Arc::clone(&inner),
             news,
             config: None,
-            told: Vec::new(),
-            back_off: BACK_OFF_MIN,
+            outage: Outage::none(),
         };
         let run = move || {
             inner.runtime.block_on(async {
@@ -62,8 +52,10 @@ impl Watcher {
         loop {
             let begun = Instant::now();
             let why = self.follow(&inner.store).await;
-            self.tell_loss(why);
-            self.pause(begun.elapsed()).await;
+            if self.outage.is_news(&why) {
+                (self.news)(News::Lost(why));
+            }
+            self.outage.pause(begun.elapsed()).await;
         }
     }
 
@@ -84,8 +76,7 @@ impl Watcher {
 
     /// Tells of the listing and of every change after it; returns what ended the stream.
     async fn listen(&mut self, store: &Store, all: Listing, mut stream: WatchStream) -> String {
-        if !self.told.is_empty() {
-            self.told.clear();
+        if self.outage.ends() {
             (self.news)(News::Regained);
         }
         (self.news)(News::Snapshot(all.snapshot));
@@ -104,7 +95,7 @@ impl Watcher {
     /// Asks for everything below the prefix from a revision on, and waits for the server to agree.
     async fn begin(&self, store: &Store, revision: i64) -> Result<WatchStream, String> {
         let open = async {
-            let client: Client = store.pool.client().await.map_err(told)?;
+            let client: Client = store.pool.link().await.map_err(told)?;
             let mut client = client.watch_client().max_decoding_message_size(MESSAGE_MAX);
             // In fragments: what piled up while nobody read may be more than fits in one message.
             let options = WatchOptions::new()
@@ -117,17 +108,6 @@ impl Watcher {
         };
         let opened = timeout(BEGIN_LIMIT, open).await;
         opened.map_err(|_| "no answer in time".to_owned())?
-    }
-
-    /// What broke the stream is often not what keeps the next one from beginning. Every cause is told once, but
-    /// not without end where causes differ from try to try.
-    fn tell_loss(&mut self, why: String) {
-        // Times and counts in a cause do not make it another.
-        let cause = why.replace(|c: char| c.is_ascii_digit(), "");
-        if self.told.len() < CAUSES_MAX && !self.told.contains(&cause) {
-            self.told.push(cause);
-            (self.news)(News::Lost(why));
-        }
     }
 
     fn tell(&mut self, store: &Store, response: &WatchResponse) {
@@ -158,16 +138,6 @@ impl Watcher {
             self.config = Some(text.clone());
             (self.news)(News::Config(text));
         }
-    }
-
-    /// Waits longer each time, and each node differently, so that a server that comes back is not run over.
-    async fn pause(&mut self, lived: Duration) {
-        if lived >= GOOD_LIFE {
-            self.back_off = BACK_OFF_MIN;
-        }
-        let jitter = random::generator().f64() + 0.5;
-        sleep(self.back_off.mul_f64(jitter)).await;
-        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! An answer's size is bounded, whatever others wrote: what does not fit is asked for in smaller parts.
 
-use super::pool::MESSAGE_MAX;
+use super::link::MESSAGE_MAX;
 use super::{Store, text};
 use crate::registry::{BadRecord, RegistryError, Snapshot};
 use etcd_client::{Client, Error, GetOptions, GetResponse, KeyValue};
