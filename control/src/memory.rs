@@ -113,6 +113,11 @@ impl Memory {
         Self::parse(text, store, &host(), SystemTime::now())
     }
 
+    /// Reads what this host wrote about a store, however long ago: it tells which subnet was ours, not where others are.
+    pub fn read_however_old(path: &Path, store: &str) -> Result<Self, Forgotten> {
+        Self::parse_any(&read_bounded(path)?, store, &host()).map(|(memory, _)| memory)
+    }
+
     /// Reads what this host wrote about a store, with its age.
     pub fn read(path: &Path, store: &str) -> Result<(Self, Duration), Forgotten> {
         Self::from_text(&read_bounded(path)?, store)
@@ -139,6 +144,12 @@ impl Memory {
         host: &str,
         now: SystemTime,
     ) -> Result<(Self, Duration), Forgotten> {
+        let (memory, saved) = Self::parse_any(text, store, host)?;
+        Ok((memory, age(saved, now)?))
+    }
+
+    /// Reads a text of any age, and when it was written, in seconds since 1970.
+    fn parse_any(text: &str, store: &str, host: &str) -> Result<(Self, u64), Forgotten> {
         let body = checked(text)?;
         let mut lines = body.lines();
         let mut head = |name: &str| {
@@ -146,7 +157,8 @@ impl Memory {
             line.and_then(|line| line.strip_prefix(' '))
                 .ok_or(Forgotten::Corrupted)
         };
-        let age = age(head("saved")?, now)?;
+        let saved = head("saved")?.parse();
+        let saved = saved.map_err(|_| Forgotten::Corrupted)?;
         if head("host")? != host {
             return Err(Forgotten::OtherHost);
         }
@@ -163,7 +175,7 @@ impl Memory {
             own,
             records: records.ok_or(Forgotten::Corrupted)?,
         };
-        Ok((memory, age))
+        Ok((memory, saved))
     }
 }
 
@@ -188,8 +200,7 @@ fn checked(text: &str) -> Result<&str, Forgotten> {
     intact.then_some(body).ok_or(Forgotten::Corrupted)
 }
 
-fn age(saved: &str, now: SystemTime) -> Result<Duration, Forgotten> {
-    let saved: u64 = saved.parse().map_err(|_| Forgotten::Corrupted)?;
+fn age(saved: u64, now: SystemTime) -> Result<Duration, Forgotten> {
     let saved = UNIX_EPOCH.checked_add(Duration::from_secs(saved));
     let saved = saved.ok_or(Forgotten::Corrupted)?;
     match now.duration_since(saved) {
@@ -328,6 +339,18 @@ mod tests {
             elsewhere.unwrap_err().to_string(),
             "it is from another store, /coreos.com/network"
         );
+    }
+
+    #[test]
+    fn our_own_subnet_is_known_however_long_ago_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let year_ago = SystemTime::now() - Duration::from_secs(365 * 86400);
+        fs::write(&path, signed(&memory().body(year_ago, &host()))).unwrap();
+        assert!(Memory::read(&path, STORE).is_err());
+        let read = Memory::read_however_old(&path, STORE).unwrap();
+        assert_eq!(read.own, memory().own);
+        assert!(Memory::read_however_old(&path, "/other").is_err());
     }
 
     #[test]

@@ -25,9 +25,11 @@ use control::host::external_interface::{self, ExternalInterface, Families};
 use control::in_force::InForce;
 use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
+use control::memory::Memory;
 use control::network::NetworkConfig;
 use control::registry::{EtcdRegistry, FileRegistry, Registry, Watch};
 use control::subnet_file::previous_subnets;
+use control::subnet_key::SubnetKey;
 use control::sync::Sync;
 use engine::{QueueHandle, StartError};
 use std::io;
@@ -231,7 +233,7 @@ pub(crate) fn wait_for_lease(
     let wish = Wish {
         network,
         attrs: &attrs,
-        previous: previous_subnets(&desk.settings.subnet_file),
+        previous: last_subnet(desk.settings),
     };
     let mut told = String::new();
     loop {
@@ -246,6 +248,17 @@ pub(crate) fn wait_for_lease(
             )?,
         }
     }
+}
+
+/// The subnet this node had last: containers may still run on what the subnet file says, and after a restart of the
+/// machine, or weeks away, the state file remembers.
+fn last_subnet(settings: &Settings) -> Option<SubnetKey> {
+    let remembered = || {
+        let path = settings.state_file.as_ref()?;
+        let memory = Memory::read_however_old(path, &settings.store.name());
+        memory.ok().map(|memory| memory.own)
+    };
+    previous_subnets(&settings.subnet_file).or_else(remembered)
 }
 
 /// Tells a fault unless it was the last one told, and waits a little; `None` when asked to stop.

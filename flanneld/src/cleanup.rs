@@ -73,9 +73,7 @@ fn remove_traces(known: &Known, wish: Wish) -> Result<()> {
 /// What the last run wrote down, however old it is: it only helps to tell what is ours.
 fn remembered(settings: &Settings) -> Option<Memory> {
     let path = settings.state_file.as_ref()?;
-    Memory::read(path, &settings.store.name())
-        .ok()
-        .map(|(memory, _)| memory)
+    Memory::read_however_old(path, &settings.store.name()).ok()
 }
 
 fn known(settings: &Settings, own: Option<SubnetKey>, memory: Option<&Memory>) -> Known {

@@ -171,3 +171,42 @@ fn a_state_copied_from_another_node_is_ignored_with_a_reason() {
         fs::copy(theirs, state).unwrap();
     });
 }
+
+/// What a daemon wrote down, as if it had been so long ago.
+fn age_by_weeks(text: &str) -> String {
+    let (head, body) = text.split_once('\n').unwrap();
+    let (first, rest) = body.split_once('\n').unwrap();
+    let saved: u64 = first.strip_prefix("saved ").unwrap().parse().unwrap();
+    let body = format!("saved {}\n{rest}", saved - 3 * 7 * 86_400);
+    let sum = body.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let version = head.rsplit_once(' ').unwrap().0;
+    format!("{version} {sum:016x}\n{body}")
+}
+
+#[test]
+fn a_node_that_was_away_for_weeks_has_its_subnet_again() {
+    let mut stage = Stage::up(UDP);
+    let subnet = stage.subnet(A).unwrap();
+    let key = format!("/coreos.com/network/subnets/{}-24", subnet.base);
+    let state = stage.state_file(A);
+    wait("the state", || state.exists());
+    stage.kill(A);
+    // The machine is switched off: the subnet file goes with /run, and the lease runs out.
+    fs::remove_file(stage.subnet_file(A)).unwrap();
+    let text = fs::read_to_string(&state).unwrap();
+    fs::write(&state, age_by_weeks(&text)).unwrap();
+    let lease = stage.etcd.ctl(&["lease", "grant", "1"]).unwrap();
+    let lease = lease.split(' ').nth(1).unwrap().to_owned();
+    let value = stage.etcd.get(&key).unwrap();
+    let words = ["put", &format!("--lease={lease}"), "--", &key, &value];
+    stage.etcd.ctl(&words).unwrap();
+    wait("the end of the lease", || {
+        stage.etcd.get(&key).unwrap().is_empty()
+    });
+    stage.start(A, &["--iface=eth0"]);
+    stage.settle();
+    assert_eq!(stage.subnet(A), Some(subnet));
+    assert_eq!(stage.times(A, "days old"), 1);
+}
