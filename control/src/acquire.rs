@@ -122,7 +122,7 @@ fn free(network: &NetworkConfig, snapshot: &Snapshot) -> Option<SubnetKey> {
 }
 
 /// Whether the config lets a node hold these subnets: right size, in range, and the families in use, no other.
-pub(crate) fn compatible(network: &NetworkConfig, key: SubnetKey) -> bool {
+pub fn compatible(network: &NetworkConfig, key: SubnetKey) -> bool {
     let families = key.ipv4().is_some() == network.ipv4.is_some()
         && key.ipv6().is_some() == network.ipv6.is_some();
     families

@@ -15,6 +15,8 @@
 //! the next, and [`handover`] what it gives to another while it still works; [`health`] tells probes how far this has
 //! come, over [`http`].
 //!
+//! A [`bridge`] shows each of two registries the records of the other.
+//!
 //! Nothing here is on a packet's path. Calls may block and log.
 
 #![forbid(unsafe_code)]
@@ -24,6 +26,7 @@ mod allocate;
 mod atomic_file;
 pub mod backend;
 pub mod book;
+pub mod bridge;
 pub mod clock;
 pub mod handover;
 pub mod health;

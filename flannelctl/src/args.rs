@@ -52,8 +52,8 @@ pub(crate) enum Command {
     /// Tell how the daemon fares: lease, store, peers, how packets are carried, and what is wrong
     Status(Asking),
 
-    /// Tell this node's subnet, since when it has it and how long
-    Lease(Asking),
+    /// Tell this node's subnet, since when it has it and how long; or look after the leases of all nodes
+    Lease(Lease),
 
     /// List the nodes packets go to
     Peers(Asking),
@@ -73,6 +73,10 @@ pub(crate) enum Command {
     /// Check a network config before it is rolled out
     #[command(subcommand)]
     Config(Config),
+
+    /// Show each of two stores the leases of the other, so that nodes of both form one network
+    #[command(after_help = crate::bridge::HELP)]
+    Bridge(Box<crate::bridge::Arguments>),
 
     /// Look for what usually keeps packets from getting through, and name the cure
     Doctor(Doctor),
@@ -103,6 +107,17 @@ pub(crate) struct Asking {
     /// Print JSON, for programs
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The flags of `lease`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Lease {
+    #[command(subcommand)]
+    pub(crate) all: Option<crate::leases::Command>,
+
+    #[command(flatten)]
+    pub(crate) asking: Asking,
 }
 
 /// The flags of `top`.

@@ -3,11 +3,14 @@
 mod args;
 mod ask;
 mod bench;
+mod bridge;
 mod capture;
 mod config;
 mod doctor;
 mod echo;
 mod exit;
+mod keeping;
+mod leases;
 mod ping;
 mod top;
 mod trip;
@@ -25,7 +28,11 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Exit {
     match command {
         Command::Status(asking) => ask::status(asking),
-        Command::Lease(asking) => ask::lease(asking),
+        Command::Lease(arguments) => match &arguments.all {
+            None => ask::lease(&arguments.asking),
+            Some(command) => leases::run(command),
+        },
+        Command::Bridge(arguments) => bridge::run(arguments),
         Command::Peers(asking) => ask::peers(asking),
         Command::Routes(asking) => ask::routes(asking),
         Command::Stats(asking) => ask::stats(asking),

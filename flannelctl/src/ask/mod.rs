@@ -3,8 +3,8 @@
 mod drops;
 mod lists;
 mod status;
-mod table;
-mod words;
+pub(crate) mod table;
+pub(crate) mod words;
 
 use crate::args::{Asking, Rates};
 use crate::exit::Exit;

@@ -1,7 +1,7 @@
 //! Numbers in words.
 
 /// A time as people say it: its two largest units.
-pub(super) fn time(seconds: u64) -> String {
+pub(crate) fn time(seconds: u64) -> String {
     let units = [
         (seconds / 86_400, "d"),
         (seconds / 3600 % 24, "h"),
@@ -20,7 +20,7 @@ pub(super) fn time(seconds: u64) -> String {
 }
 
 /// Things in a row.
-pub(super) fn list<T: ToString>(things: &[T]) -> String {
+pub(crate) fn list<T: ToString>(things: &[T]) -> String {
     let words: Vec<String> = things.iter().map(T::to_string).collect();
     match words.is_empty() {
         true => "none".to_owned(),
@@ -29,12 +29,12 @@ pub(super) fn list<T: ToString>(things: &[T]) -> String {
 }
 
 /// `on` or `off`.
-pub(super) fn switch(on: bool) -> &'static str {
+pub(crate) fn switch(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
 /// What is there, or a dash.
-pub(super) fn or_dash<T: ToString>(thing: Option<T>) -> String {
+pub(crate) fn or_dash<T: ToString>(thing: Option<T>) -> String {
     thing.map_or_else(|| "-".to_owned(), |thing| thing.to_string())
 }
 

@@ -6,7 +6,9 @@
     reason = "the helpers of tests may fail them as the tests themselves may"
 )]
 
+mod bridge;
 mod cures;
+mod leases;
 mod live;
 mod monitoring;
 mod questions;
