@@ -99,7 +99,7 @@ impl Daemon {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(1));
         }
         sys::send_signal(self.id(), libc::SIGKILL)?;
         let message = format!(

@@ -102,6 +102,10 @@ impl Engine {
             .workers
             .unwrap_or_else(|| default_workers(allowed_cpus().len()))
             .max(1);
+        // A port that is still somebody's is found out before a device is made and taken down for nothing, which takes
+        // the kernel longest of all.
+        let underlays = (0..wanted).map(|_| sockets::open(&config, wanted > 1));
+        let mut underlays = underlays.collect::<Result<Vec<_>, _>>()?;
         let tun =
             open_tun(&config.tun_name, wanted, config.io, &config.offloads).map_err(|cause| {
                 StartError::Tun {
@@ -109,12 +113,7 @@ impl Engine {
                     cause,
                 }
             })?;
-        let shared = tun.queues.len() > 1;
-        let underlays = tun
-            .queues
-            .iter()
-            .map(|_| sockets::open(&config, shared))
-            .collect::<Result<_, _>>()?;
+        underlays.truncate(tun.queues.len());
         let engine = Self::assemble(config, table, tun, underlays)?;
         engine.go();
         Ok(engine)

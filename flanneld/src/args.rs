@@ -241,8 +241,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "FAMILY", help_heading = OWN)]
     pub(crate) outer: Option<Outer>,
 
-    /// on: give up every privilege the running daemon does not need; kill: also end it where a worker tries for more all the same
-    #[arg(long, value_enum, default_value_t = Sandbox::Off, help_heading = OWN)]
+    /// on: give up every privilege the running daemon does not need; kill: also end it where a worker tries for more all the same; off: keep all
+    #[arg(long, value_enum, default_value_t = Sandbox::On, help_heading = OWN)]
     pub(crate) sandbox: Sandbox,
 
     /// How packets are moved; auto takes what works best on this kernel and says which
@@ -332,7 +332,7 @@ pub(crate) enum SourceCheck {
 /// What the daemon keeps of its privileges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sandbox {
-    /// What it needs; anything else fails
+    /// What it needs; anything else fails, and what workers try of it is counted and told
     On,
     /// Everything it was started with
     Off,

@@ -4,6 +4,7 @@ use crate::args::Outer;
 use crate::backend::{Backend, has_engine};
 use crate::beginning::{self, Beginning};
 use crate::caller::Caller;
+use crate::confine::Denials;
 use crate::contact::Contact;
 use crate::daemon::{Daemon, Desk, Happening};
 use crate::manager;
@@ -43,8 +44,8 @@ use tracing::{info, warn};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Attempts at a port that somebody still has, and the pause between them.
-const BUSY_TRIES: u32 = 50;
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
+const BUSY_TRIES: u32 = 500;
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Starts everything; `None` when asked to stop meanwhile.
 pub(crate) fn boot<'a>(
@@ -118,6 +119,7 @@ fn set_up<'a>(
         renewal: Renewal::default(),
         scribe: Scribe::new(settings.state_file.clone()),
         vitals: Vitals::new(desk.health.clone()),
+        denials: Denials::default(),
         watch,
         caller,
         plan,

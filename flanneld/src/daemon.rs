@@ -4,6 +4,7 @@ use crate::account::Account;
 use crate::backend::Backend;
 use crate::boot::{boot, connect, open_registry};
 use crate::caller::Caller;
+use crate::confine::Denials;
 use crate::contact::Contact;
 use crate::hand_over::{Door, Successor};
 use crate::listeners::Listeners;
@@ -184,6 +185,7 @@ pub(crate) struct Daemon<'a> {
     pub(crate) renewal: Renewal,
     pub(crate) scribe: Scribe,
     pub(crate) vitals: Vitals,
+    pub(crate) denials: Denials,
     pub(crate) watch: Watch,
 }
 
@@ -322,6 +324,7 @@ impl Daemon<'_> {
     /// Tells those who watch over the daemon.
     fn report(&mut self) {
         let moves = !self.renewal.is_failing() || self.underlay.is_missing();
+        self.denials.tick();
         let engine = self.desk.account.engine();
         self.vitals.tick(engine, moves, since_boot());
         let lease = match self.hold.is_taken() {

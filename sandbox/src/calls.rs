@@ -1,5 +1,6 @@
 //! System calls: a filter in the kernel says which of them a thread may still make.
 
+use crate::denied;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter, sock_filter,
@@ -12,7 +13,7 @@ use std::ops::RangeInclusive;
 /// What a call that is not allowed meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The error "operation not permitted"; the thread goes on.
+    /// The error "operation not permitted"; it is counted, and the thread goes on.
     Error,
     /// The end of the whole process.
     End,
@@ -133,7 +134,10 @@ fn condition(argument: u8, operator: SeccompCmpOp, value: u32) -> io::Result<Sec
 /// Refuses every call of this thread but these.
 pub fn allow_only(calls: Vec<Call>, refusal: Refusal) -> io::Result<()> {
     let refused = match refusal {
-        Refusal::Error => SeccompAction::Errno(libc::EPERM as u32),
+        Refusal::Error => {
+            denied::listen()?;
+            SeccompAction::Trap
+        }
         Refusal::End => SeccompAction::KillProcess,
     };
     let mut rules = BTreeMap::from([(SKIPPED, Vec::new())]);
@@ -214,6 +218,7 @@ mod tests {
             libc::SYS_mmap,
             libc::SYS_mprotect,
             libc::SYS_brk,
+            libc::SYS_rt_sigreturn,
         ];
         calls.map(Call::any).into()
     }

@@ -5,9 +5,11 @@
 //! What is behind them is decided by the callers, who know what their threads do.
 //!
 //! Threads of one process share memory and descriptors, so a wall around one of them is as good as the walls around
-//! the others: the calls a thread may make are therefore bound to the descriptors that are its own.
+//! the others: the calls a thread may make are therefore bound to the descriptors that are its own. What it tries all the
+//! same is counted in [`denied`].
 
 pub mod calls;
 pub mod capabilities;
+pub mod denied;
 pub mod files;
 pub mod process;

@@ -1,6 +1,8 @@
 //! What concerns the process as a whole: its limits, and what of its memory others see.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use std::io;
 
 /// A niceness of -10, in the kernel's way of counting.
@@ -26,4 +28,9 @@ pub fn raise_limits() {
     };
     let _ = setrlimit(Resource::Nice, unlimited(Some(NICE)));
     let _ = setrlimit(Resource::Memlock, unlimited(None));
+}
+
+/// How much memory may stay in place without a capability, in bytes; `None` for any amount.
+pub fn memory_in_place() -> Option<u64> {
+    getrlimit(Resource::Memlock).current
 }

@@ -378,12 +378,12 @@ impl Tries {
             libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP if segmented => {
                 SendVerdict::WithoutOffload
             }
-            libc::EMSGSIZE => SendVerdict::Drop(DropReason::OutTooBig),
             // An error an earlier datagram earned is reported on the next send: that one is innocent.
             _ if first => {
                 self.again = true;
                 SendVerdict::Again
             }
+            libc::EMSGSIZE => SendVerdict::Drop(DropReason::OutTooBig),
             libc::ENOBUFS | libc::ENOMEM => SendVerdict::Drop(DropReason::OutBufferFull),
             _ => SendVerdict::Drop(DropReason::OutRefused),
         }

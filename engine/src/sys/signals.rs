@@ -3,14 +3,16 @@
 
 use std::io;
 
-/// Those a thread earns itself, which end the process; they need to be seen where they happen.
-const OWN_FAULT: [libc::c_int; 6] = [
+/// Those a thread earns itself; they need to be seen where they happen. All end the process but the last, which tells of
+/// a system call that was denied.
+const OWN_FAULT: [libc::c_int; 7] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGILL,
     libc::SIGFPE,
     libc::SIGTRAP,
     libc::SIGABRT,
+    libc::SIGSYS,
 ];
 
 /// Leaves all signals that others send to the other threads.

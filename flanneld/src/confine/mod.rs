@@ -4,10 +4,13 @@
 //! What is left: interfaces, routes and rules (CAP_NET_ADMIN); files of the system and those named in the settings, of
 //! which it changes only its own; TCP connections to the ports of etcd. See `docs/adr/0012-sandbox.md`.
 
+mod denials;
 mod legacy;
 mod places;
 
 use crate::settings::Settings;
+pub(crate) use denials::{Denials, problem};
+use engine::IoChoice;
 use places::Places;
 use sandbox::capabilities::{self, Capabilities};
 use sandbox::files::{self, Enforced};
@@ -57,7 +60,24 @@ fn wanted(settings: &Settings, legacy: bool) -> Capabilities {
     if listening.any(|address| address.port() < 1024) {
         wanted |= Capabilities::NET_BIND_SERVICE;
     }
+    let rings = !matches!(settings.engine.io, IoChoice::Epoll | IoChoice::SingleQueue);
+    if rings && process::memory_in_place().is_some() {
+        wanted |= Capabilities::IPC_LOCK;
+    }
     wanted
+}
+
+/// Why a capability is left that could be spared, and the cure.
+fn tell_of_spare(left: Capabilities) {
+    if let (true, Some(limit)) = (
+        left.contains(Capabilities::IPC_LOCK),
+        process::memory_in_place(),
+    ) {
+        info!(
+            "sandbox: CAP_IPC_LOCK is kept, as io_uring needs memory that stays in place and the limit of that, {} KiB, cannot be raised here. LimitMEMLOCK=infinity or --io=epoll spares it",
+            limit / 1024
+        );
+    }
 }
 
 fn capabilities_left(places: &Places, kept: Capabilities) -> Wall {
@@ -67,6 +87,7 @@ fn capabilities_left(places: &Places, kept: Capabilities) -> Wall {
     match left {
         Ok(left) if left.is_empty() => Ok("no capabilities".to_owned()),
         Ok(left) => {
+            tell_of_spare(left);
             let names: Vec<_> = left.iter_names().map(|(name, _)| name).collect();
             Ok(format!("capabilities {}", names.join(" ")))
         }

@@ -30,8 +30,10 @@ const SYSTEM: [&str; 16] = [
     "/usr",
     "/var/lib/sss",
 ];
+/// What `flannel0` is made with.
+const DEVICE: &str = "/dev/net/tun";
 /// What is changed while the host is set up.
-const CHANGED: [&str; 4] = ["/dev/net/tun", "/dev/null", "/proc/sys/net", legacy::LOCK];
+const CHANGED: [&str; 4] = [DEVICE, "/dev/null", "/proc/sys/net", legacy::LOCK];
 /// Where names that do not fit into a datagram are looked up.
 const NAME_SERVICE: u16 = 53;
 
@@ -41,6 +43,8 @@ pub(super) struct Places {
     files: Vec<PathBuf>,
     /// Directories in which files are written.
     directories: Vec<PathBuf>,
+    /// What may be there already, of whatever user.
+    found: Found,
     /// TCP ports of other hosts; `None` where they cannot be told.
     ports: Option<Vec<u16>>,
 }
@@ -54,6 +58,10 @@ impl Places {
             settings.control_socket.as_ref(),
             Some(&settings.door),
         ];
+        let mut found = Found {
+            written: vec![DEVICE.into()],
+            ..Found::default()
+        };
         let mut directories: Vec<_> = written
             .into_iter()
             .flatten()
@@ -61,8 +69,9 @@ impl Places {
             .collect();
         let ports = match &settings.store {
             Store::File { dir, config, .. } => {
-                directories.push(dir.clone());
+                directories.extend([dir.clone(), dir.join("subnets")]);
                 files.extend(config.clone());
+                found.add_store(dir);
                 Some(Vec::new())
             }
             Store::Etcd(options) => {
@@ -83,6 +92,7 @@ impl Places {
                 .iter()
                 .map(|directory| standing(directory))
                 .collect(),
+            found,
             ports,
         }
     }
@@ -97,8 +107,14 @@ impl Places {
         };
         let [unreadable, unwritable] = capabilities::with_only(kept, || {
             [
-                missing(&self.files, Access::READ_OK),
-                missing(&self.directories, Access::WRITE_OK),
+                missing(
+                    &[&self.files[..], &self.found.read].concat(),
+                    Access::READ_OK,
+                ),
+                missing(
+                    &[&self.directories[..], &self.found.written].concat(),
+                    Access::WRITE_OK,
+                ),
             ]
         })?;
         let mut back = Capabilities::empty();
@@ -140,6 +156,22 @@ impl Places {
             connect: self.ports.clone(),
             apart: false,
         }
+    }
+}
+
+/// Files that others may have made, and that are looked into or written where they are.
+#[derive(Debug, Default)]
+struct Found {
+    read: Vec<PathBuf>,
+    written: Vec<PathBuf>,
+}
+
+impl Found {
+    fn add_store(&mut self, dir: &Path) {
+        let records = fs::read_dir(dir.join("subnets")).into_iter().flatten();
+        let records = records.flatten().map(|record| record.path());
+        self.read.extend(records.chain([dir.join("config")]));
+        self.written.push(dir.join(".lock"));
     }
 }
 

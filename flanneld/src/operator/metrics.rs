@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use sandbox::denied;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -29,6 +30,7 @@ impl Sources {
         render(Scrape {
             status: self.status(),
             total: self.account.counted(),
+            denied: denied::so_far().0,
             workers: engine.map_or_else(Vec::new, |engine| engine.worker_counters()),
         })
     }
@@ -47,6 +49,8 @@ fn render(scrape: Scrape) -> Result<String, fmt::Error> {
 struct Scrape {
     status: Status,
     total: Counters,
+    /// System calls that workers were denied.
+    denied: u64,
     workers: Vec<Counters>,
 }
 
@@ -82,6 +86,11 @@ impl Scrape {
             "store_up",
             "1 while the store of leases answers",
             flag(status.store.answers),
+        )?;
+        out.counters(
+            "denied_calls",
+            "System calls that workers were denied; above 0 is a bug or a break-in",
+            vec![(Labels::new(), self.denied)],
         )
     }
 

@@ -1,6 +1,7 @@
 //! What a daemon at work writes on the board.
 
 use super::board::{ContactNote, LeaseNote, Note};
+use crate::confine;
 use crate::daemon::Daemon;
 use console::answers::{Form, Network, Node, Others};
 use control::network::{Backend, Datapath};
@@ -110,6 +111,7 @@ impl Daemon<'_> {
                 !self.sync.has_table(),
                 "the other nodes are not known yet".to_owned(),
             ),
+            confine::problem(),
         ];
         let wrong = known.into_iter().filter(|(wrong, _)| *wrong);
         wrong.map(|(_, words)| words).collect()

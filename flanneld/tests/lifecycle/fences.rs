@@ -91,7 +91,7 @@ fn filters() -> Vec<BpfProgram> {
 fn the_profile_for_containers_lets_the_daemon_work() {
     let mut stage = Stage::new(UDP);
     let mut command = stage.command(A);
-    command.args(["--iface=eth0", "--sandbox=on", "--ip-masq", "--io=uring"]);
+    command.args(["--iface=eth0", "--ip-masq", "--io=uring"]);
     let filters = filters();
     let contain = move || {
         keep(Capabilities::NET_ADMIN)?;
@@ -138,7 +138,7 @@ fn a_daemon_that_is_not_root_works_with_one_capability() {
     let mut command = stage.lab.node(A).command("unshare").unwrap();
     command.args(["--mount", "sh", "-c", &start]);
     command.arg(plain.get_program()).args(plain.get_args());
-    command.args(["--iface=eth0", "--sandbox=on", "--ip-masq"]);
+    command.args(["--iface=eth0", "--ip-masq"]);
     let _daemon = Daemon::start(&mut command, &directory.join("log")).unwrap();
     stage.start(Side::B, &["--iface=eth0"]);
     stage.settle();

@@ -32,7 +32,7 @@ impl Hijacked {
         let thread = thread as libc::pid_t;
         trace(libc::PTRACE_SEIZE, thread, 0);
         trace(libc::PTRACE_INTERRUPT, thread, 0);
-        assert!(stopped(thread), "the thread stops when asked to");
+        assert!(stopped(thread).is_some(), "the thread stops when asked to");
         let mut hijacked = Self {
             thread,
             // SAFETY: the structure is integers, for which all zeroes is a valid value.
@@ -48,6 +48,32 @@ impl Hijacked {
 
     /// Makes the thread call the kernel and tells what it got; `None` when that was its end.
     pub(crate) fn call(&self, number: libc::c_long, arguments: &[Argument]) -> Option<i64> {
+        self.put(&self.calling(number, arguments));
+        trace(libc::PTRACE_SINGLESTEP, self.thread, 0);
+        if stopped(self.thread)? == libc::SIGSYS {
+            // So the thread is told that it was denied the call; here nothing is let through to it. The step follows.
+            trace(libc::PTRACE_SINGLESTEP, self.thread, 0);
+            stopped(self.thread)?;
+            return Some(-i64::from(libc::EPERM));
+        }
+        let mut registers = self.registers;
+        trace(
+            libc::PTRACE_GETREGS,
+            self.thread,
+            (&raw mut registers) as usize,
+        );
+        Some(registers.rax as i64)
+    }
+
+    /// Lets go of the thread with this call as the next thing it does.
+    pub(crate) fn let_go_calling(self, number: libc::c_long, arguments: &[Argument]) {
+        self.put(&self.calling(number, arguments));
+        trace(libc::PTRACE_DETACH, self.thread, 0);
+        std::mem::forget(self);
+    }
+
+    /// What its registers are right before a call.
+    fn calling(&self, number: libc::c_long, arguments: &[Argument]) -> libc::user_regs_struct {
         let mut registers = self.registers;
         registers.rip -= INSTRUCTION;
         registers.rax = number as u64;
@@ -65,17 +91,7 @@ impl Hijacked {
             registers.r8,
             registers.r9,
         ] = values;
-        self.put(&registers);
-        trace(libc::PTRACE_SINGLESTEP, self.thread, 0);
-        if !stopped(self.thread) {
-            return None;
-        }
-        trace(
-            libc::PTRACE_GETREGS,
-            self.thread,
-            (&raw mut registers) as usize,
-        );
-        Some(registers.rax as i64)
+        registers
     }
 
     /// The value of an argument; bytes are put where the thread can read and write them.
@@ -119,10 +135,10 @@ fn trace(request: libc::c_uint, thread: libc::pid_t, data: usize) {
     assert!(done >= 0, "request {request} to a tracer failed: {error}");
 }
 
-/// Waits until the thread stops; false if it has ended instead.
-fn stopped(thread: libc::pid_t) -> bool {
+/// Waits until the thread stops, and tells by which signal; `None` if it has ended instead.
+fn stopped(thread: libc::pid_t) -> Option<libc::c_int> {
     let mut status = 0;
     // SAFETY: `status` is a live integer.
     let waited = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
-    waited == thread && libc::WIFSTOPPED(status)
+    (waited == thread && libc::WIFSTOPPED(status)).then(|| libc::WSTOPSIG(status))
 }

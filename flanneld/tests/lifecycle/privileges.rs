@@ -6,6 +6,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use benches::Side;
+use console::client::ask;
+use console::protocol::Question;
 
 use super::hijack::Argument::{self, Bytes, Number, Own};
 use super::hijack::Hijacked;
@@ -14,6 +16,8 @@ use super::stage::{Stage, UDP, VXLAN, wait};
 const A: Side = Side::A;
 /// CAP_NET_ADMIN, as the kernel shows sets of capabilities.
 const NET_ADMIN: u64 = 1 << 12;
+/// CAP_IPC_LOCK.
+const IPC_LOCK: u64 = 1 << 14;
 const WAYS: [&str; 4] = ["epoll", "single-queue", "uring-oneshot", "uring-multishot"];
 
 /// A thread as the kernel describes it.
@@ -64,7 +68,7 @@ fn workers(process: u32) -> Vec<Task> {
 /// Two nodes in touch, A with these flags.
 fn up(config: &str, flags: &[&str]) -> Stage {
     let mut stage = Stage::new(config);
-    stage.start(A, &[&["--iface=eth0", "--sandbox=on"], flags].concat());
+    stage.start(A, &[&["--iface=eth0"], flags].concat());
     stage.start(Side::B, &["--iface=eth0"]);
     stage.settle();
     stage
@@ -72,21 +76,18 @@ fn up(config: &str, flags: &[&str]) -> Stage {
 
 #[test]
 fn workers_have_no_capability_and_the_rest_of_the_daemon_one() {
-    let stage = up(UDP, &["--workers=2", "--ip-masq", "--healthz-port=8471"]);
+    let flags = [
+        "--workers=2",
+        "--ip-masq",
+        "--healthz-port=8471",
+        "--io=epoll",
+    ];
+    let stage = up(UDP, &flags);
     let all = tasks(stage.id(A));
     assert_eq!(workers(stage.id(A)).len(), 2);
     assert!(all.len() > 4, "there are threads besides");
     for task in &all {
-        let allowed = if task.name.starts_with("worker") {
-            0
-        } else {
-            NET_ADMIN
-        };
-        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
-            let held = task.capabilities(set);
-            assert_eq!(held & !allowed, 0, "{}: {set} {held:x}", task.name);
-        }
-        assert_eq!(task.capabilities("CapBnd:"), NET_ADMIN, "{}", task.name);
+        assert_has_at_most(NET_ADMIN, task);
         if task.name.starts_with("worker") {
             // A handler in a worker could not tell the daemon of it.
             let (blocked, term) = (task.capabilities("SigBlk:"), 1 << (libc::SIGTERM - 1));
@@ -105,6 +106,49 @@ fn workers_have_no_capability_and_the_rest_of_the_daemon_one() {
         ["0", "0"],
         "a core file would hold keys and passwords"
     );
+}
+
+/// The whole daemon has these capabilities, and workers none.
+fn assert_has_at_most(allowed: u64, task: &Task) {
+    let own = if task.name.starts_with("worker") {
+        0
+    } else {
+        allowed
+    };
+    for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+        let held = task.capabilities(set);
+        assert_eq!(held & !own, 0, "{}: {set} {held:x}", task.name);
+    }
+    assert_eq!(task.capabilities("CapBnd:"), allowed, "{}", task.name);
+}
+
+/// An engine that is started anew needs a ring again, when nobody can raise the limit for it any more.
+#[test]
+fn a_low_limit_of_locked_memory_costs_one_more_capability_and_a_line_of_log() {
+    for (io, allowed) in [
+        ("uring-oneshot", NET_ADMIN | IPC_LOCK),
+        ("epoll", NET_ADMIN),
+    ] {
+        let mut stage = Stage::new(UDP);
+        let plain = stage.command(A);
+        let mut command = stage.lab.node(A).command("prlimit").unwrap();
+        command.args(["--memlock=65536:65536", "setpriv"]);
+        command.args(["--bounding-set=-sys_resource", "--inh-caps=-all"]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.args(["--iface=eth0", &format!("--io={io}")]);
+        stage.start_as(A, &mut command);
+        stage.start(Side::B, &["--iface=eth0"]);
+        stage.settle();
+        for task in tasks(stage.id(A)) {
+            assert_has_at_most(allowed, &task);
+        }
+        let told = usize::from(allowed != NET_ADMIN);
+        assert_eq!(stage.times(A, "CAP_IPC_LOCK is kept"), told, "{io}");
+        stage.ip(A, "link del flannel0");
+        stage.wait_for(A, "starting the engine anew");
+        stage.wait_until_connected();
+        assert_eq!(stage.times(A, "] engine: "), 2, "{}", stage.log(A));
+    }
 }
 
 #[test]
@@ -352,6 +396,31 @@ fn a_worker_that_tries_for_more_ends_the_daemon_where_that_was_asked_for() {
     assert_eq!(worker.call(libc::SYS_open, &[Bytes(PATH), Number(0)]), None);
     drop(worker);
     assert_eq!(stage.stop(A).signal(), Some(libc::SIGSYS));
+}
+
+#[test]
+fn what_a_worker_is_denied_is_counted_and_told() {
+    let mut stage = up(UDP, &["--io=epoll"]);
+    let socket = stage.subnet_file(A).with_extension("env.sock");
+    for _ in 0..3 {
+        let worker = Hijacked::take(workers(stage.id(A))[0].id);
+        worker.let_go_calling(libc::SYS_socket, &[Number(2), Number(1), NONE]);
+        stage.wait_until_connected();
+    }
+    let number = format!("number {}", libc::SYS_socket);
+    // Told when the control loop turns, for which any change of the host is a reason.
+    wait("a word of it", || {
+        stage.ip(
+            A,
+            "addr add 10.77.0.1/32 dev lo\naddr del 10.77.0.1/32 dev lo",
+        );
+        stage.times(A, &number) > 0
+    });
+    wait("a word of all of it", || {
+        let status = ask(&socket, Question::Status);
+        status.is_ok_and(|status| status.contains("workers were denied 3 system calls"))
+    });
+    stage.assert_running(A);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use benches::{Path, Profile, Side};
 
 use super::exit::{account, assert_balanced};
+use super::offloads::column_sum;
 use super::refusals::Injection;
 use super::setup::{up, versions};
 use super::traffic::{bound, stream};
@@ -34,6 +35,7 @@ const OF_SENDS: &[&str] = &[
     "ENETDOWN",
     "ECONNREFUSED",
     "EOPNOTSUPP",
+    "EMSGSIZE",
     "EFAULT",
 ];
 const OF_RECEIVES: &[&str] = &[
@@ -129,12 +131,13 @@ versions! { errors_are_borne:
     every_error_of_a_ring_with_batched_reads_is_borne("udp+io=uring-oneshot", "io_uring_enter", OF_RINGS);
 }
 
-/// What does not fit is not sent again; it costs that packet, and is counted.
+/// What does not fit is tried once more, as what the error is about may be an earlier one; it costs that packet, and is
+/// counted.
 #[test]
 fn a_datagram_too_long_for_the_kernel_is_counted() {
     let mut path = up("udp+io=epoll", Profile::Offload);
-    let injection = Injection::into(&mut path, Side::A, "sendmmsg", "EMSGSIZE", "1+9");
-    let lost = exchange(&path, 20);
+    let injection = Injection::into(&mut path, Side::A, "sendmmsg", "EMSGSIZE", "1+");
+    let lost = exchange(&path, 3);
     drop(injection);
     let daemon = path.daemon(Side::A).unwrap();
     daemon.stop().unwrap();
@@ -184,4 +187,50 @@ versions! { a_daemon_that_stood_still_goes_on:
     a_daemon_that_stood_still_goes_on_over_io_uring_multishot("udp+io=uring-multishot");
     a_daemon_that_stood_still_goes_on_over_io_uring_oneshot("vxlan+io=uring-oneshot");
     a_daemon_that_stood_still_goes_on_over_a_single_queue("udp+io=single-queue");
+}
+
+/// What the kernel had no room for: at the daemon's socket, and in front of its device.
+fn overflown(path: &Path, side: Side) -> [u64; 2] {
+    let node = path.lab().node(side);
+    let sockets = node.run("cat /proc/net/udp").unwrap();
+    // Ports are in hexadecimal; the last column counts datagrams.
+    let own = sockets.lines().filter(|line| line.contains(":205D 0"));
+    let dropped = own.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
+    let shown = node.run("ip -json -s link show flannel0").unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let device = shown[0]["stats64"]["tx"]["dropped"].as_u64();
+    [dropped.sum(), device.unwrap()]
+}
+
+/// IPv4 packets that a container has sent.
+fn sent(path: &Path, side: Side) -> u64 {
+    let table = path.container(side).0.run("cat /proc/net/snmp").unwrap();
+    column_sum(&table.lines().take(2).collect::<Vec<_>>(), "OutRequests")
+}
+
+/// The daemon counts what it gets, and the kernel what it had no room for: together all that was sent, to the packet.
+#[test]
+fn what_overflows_is_counted_to_the_packet() {
+    let mut path = up("udp+io=epoll", Profile::Offload);
+    let process = path.daemon(Side::A).unwrap().id();
+    signal(process, "-STOP");
+    Side::BOTH.iter().for_each(|&side| flood(&path, side));
+    signal(process, "-CONT");
+    path.wait_until_connected().unwrap();
+    let ([at_socket, at_device], sent) = (overflown(&path, Side::A), sent(&path, Side::A));
+    let [here, there] = Side::BOTH.map(|side| {
+        let daemon = path.daemon(side).unwrap();
+        assert!(daemon.stop().unwrap().success());
+        account(&daemon.log())
+    });
+    assert!(
+        at_device > 1000,
+        "{at_device} did not fit into the device's queue"
+    );
+    assert_eq!(here["from_tun_packets"] + at_device, sent, "{here:?}");
+    assert_eq!(
+        here["from_underlay_packets"] + at_socket,
+        there["to_underlay_packets"],
+        "{at_socket} did not fit into the socket: {here:?} {there:?}"
+    );
 }

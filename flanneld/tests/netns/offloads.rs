@@ -30,7 +30,7 @@ fn switch(path: &Path, bits: usize) {
 }
 
 /// Packets that a kernel on the way, or at the end of it, found damaged.
-fn damaged(path: &Path) -> u64 {
+pub(crate) fn damaged(path: &Path) -> u64 {
     let of_namespace = |namespace: &Namespace| {
         let table = namespace.run("cat /proc/net/snmp").unwrap();
         let lines: Vec<_> = table.lines().collect();
@@ -47,7 +47,7 @@ fn damaged(path: &Path) -> u64 {
         .sum()
 }
 
-fn column_sum(rows: &[&str], column: &str) -> u64 {
+pub(crate) fn column_sum(rows: &[&str], column: &str) -> u64 {
     let [names, values] = rows else { return 0 };
     let pairs = names.split(' ').zip(values.split(' '));
     let wanted = pairs.filter(|(name, _)| *name == column);

@@ -24,15 +24,16 @@ use crate::lease::{Lease, LeaseAttrs, Revision};
 use crate::subnet_key::SubnetKey;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use watcher::Watcher;
 
 const MODE_LEASE: u32 = 0o644;
 const MODE_RESERVATION: u32 = 0o444;
+const MODE_LOCK: u32 = 0o666;
 const OWNER_MAY_WRITE: u32 = 0o200;
 /// No honest record or config comes near; more would only cost memory.
 const TEXT_MAX: u64 = 64 * 1024;
@@ -87,12 +88,19 @@ impl FileRegistry {
         Ok(file)
     }
 
+    /// Nodes may be of several users; who may not use the directory gets no further than that.
     fn open_lock(&self) -> io::Result<File> {
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.dir.join(".lock"))
+        let (path, mut writing) = (self.dir.join(".lock"), OpenOptions::new());
+        writing.write(true).truncate(false);
+        match writing.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let file = writing.create(true).open(&path)?;
+                // Whoever was faster has seen to it.
+                let _ = file.set_permissions(Permissions::from_mode(MODE_LOCK));
+                Ok(file)
+            }
+            opened => opened,
+        }
     }
 
     /// The time by the clock that stamps the records.

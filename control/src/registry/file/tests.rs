@@ -41,7 +41,7 @@ impl Fixture for Directory {
     fn reserve(&self, name: &str, value: &str) {
         let path = self.record(name);
         fs::write(&path, value).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(MODE_RESERVATION)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(MODE_RESERVATION)).unwrap();
     }
 
     fn value(&self, name: &str) -> String {
@@ -121,7 +121,7 @@ fn a_lease_made_read_only_becomes_a_reservation() {
         .unwrap();
     fs::set_permissions(
         directory.record("10.5.1.0-24"),
-        fs::Permissions::from_mode(0o444),
+        Permissions::from_mode(0o444),
     )
     .unwrap();
     directory.expire("10.5.1.0-24");

@@ -53,6 +53,7 @@ fn scrape() -> Scrape {
     Scrape {
         status,
         total: Counters::default(),
+        denied: 0,
         workers: vec![Counters::default()],
     }
 }
