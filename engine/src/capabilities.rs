@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::LazyLock;
 
 use crate::config::{IoChoice, Offloads};
 use crate::sys::tun::{QueueFlags, TUN_F_CSUM, TUN_F_TSO, TUN_F_USO, TunQueue};
@@ -185,12 +186,23 @@ fn with_offloads(mut open: OpenTun, wanted: &Offloads) -> OpenTun {
 
 /// Datagrams one send may carry over this socket.
 pub(crate) fn gso_segments(socket: &UdpSocket, wanted: &Offloads) -> u16 {
-    match (
-        wanted.gso && socket.knows_gso(),
-        udp::accepts_128_segments(),
-    ) {
-        (false, _) => 1,
-        (true, true) => 128,
-        (true, false) => 64,
+    if !wanted.gso || !socket.knows_gso() || *SPOILS_SEGMENTS {
+        return 1;
+    }
+    match udp::accepts_128_segments() {
+        true => 128,
+        false => 64,
     }
 }
+
+/// A kernel that takes the offload and spoils what it cuts would never tell.
+static SPOILS_SEGMENTS: LazyLock<bool> = LazyLock::new(|| {
+    let spoils = udp::spoils_segments().unwrap_or(false);
+    if spoils {
+        tracing::warn!(
+            "this kernel spoils datagrams that it cuts out of one send (UDP_SEGMENT): they are sent one by one; another \
+             kernel helps"
+        );
+    }
+    spoils
+});

@@ -29,20 +29,24 @@ impl Gateway {
 
     /// Writes many values, some in each transaction.
     pub fn put_all(&self, pairs: &[(String, Vec<u8>)]) -> io::Result<()> {
-        for some in pairs.chunks(TOGETHER) {
-            let puts: Vec<_> = some
-                .iter()
-                .map(|(key, value)| json!({ "requestPut": pair(key, value) }))
-                .collect();
-            self.post("kv/txn", &json!({ "success": puts }))?;
-        }
-        Ok(())
+        let put = |(key, value): &(String, Vec<u8>)| json!({ "requestPut": pair(key, value) });
+        self.all(&pairs.iter().map(put).collect::<Vec<_>>())
+    }
+
+    /// Removes many keys, some in each transaction.
+    pub fn delete_all(&self, keys: &[String]) -> io::Result<()> {
+        let delete = |key: &String| json!({ "requestDeleteRange": named(key) });
+        self.all(&keys.iter().map(delete).collect::<Vec<_>>())
+    }
+
+    fn all(&self, operations: &[Value]) -> io::Result<()> {
+        let some = |some| self.post("kv/txn", &json!({ "success": some })).map(drop);
+        operations.chunks(TOGETHER).try_for_each(some)
     }
 
     /// Removes a key.
     pub fn delete(&self, key: &str) -> io::Result<()> {
-        let body = json!({ "key": base64(key.as_bytes()) });
-        self.post("kv/deleterange", &body).map(drop)
+        self.post("kv/deleterange", &named(key)).map(drop)
     }
 
     /// Writes a value by version 2; the key and the value are plain words.
@@ -95,6 +99,10 @@ impl Gateway {
         }
         Err(io::Error::other(format!("etcd's gateway says {answer}")))
     }
+}
+
+fn named(key: &str) -> Value {
+    json!({ "key": base64(key.as_bytes()) })
 }
 
 fn pair(key: &str, value: &[u8]) -> Value {

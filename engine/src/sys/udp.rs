@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use libc::{c_int, c_void};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,6 +12,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Wanted socket buffers. TCP through the tunnel retransmits thousands of times per run with
 /// 4 MB and hardly ever with 32 MB.
 const BUFFER_BYTES: usize = 32 << 20;
+
+/// Datagrams that are tried on loopback, in bytes, and how long they may take there.
+const TRIED_SEGMENT: usize = 100;
+const LOOPBACK_PATIENCE: Duration = Duration::from_millis(20);
 
 /// One bound UDP socket of a worker.
 #[derive(Debug)]
@@ -160,6 +165,33 @@ impl UdpSocket {
         }
         Ok(value)
     }
+}
+
+/// What the kernel makes of one send that it cuts into datagrams, seen on a loopback socket that talks to itself: whether
+/// something else arrives than was sent. Where plain datagrams do not arrive either nobody can tell.
+pub(crate) fn spoils_segments() -> io::Result<bool> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(socket.local_addr()?)?;
+    socket.set_read_timeout(Some(LOOPBACK_PATIENCE))?;
+    // The last one is shorter, and no two are alike.
+    let sent: Vec<u8> = (0..TRIED_SEGMENT * 7 / 2)
+        .map(|at| (at % 251) as u8)
+        .collect();
+    let mut wanted = sent.chunks(TRIED_SEGMENT);
+    let plain = &sent[..TRIED_SEGMENT];
+    socket.send(plain)?;
+    let mut got = [0; 2 * TRIED_SEGMENT];
+    if socket.recv(&mut got)? != plain.len() || got[..plain.len()] != *plain {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let udp = UdpSocket {
+        socket: Socket::from(socket),
+        v6: false,
+    };
+    udp.set(libc::SOL_UDP, libc::UDP_SEGMENT, TRIED_SEGMENT as c_int)?;
+    udp.socket.send(&sent)?;
+    let socket = std::net::UdpSocket::from(udp.socket);
+    Ok(!wanted.all(|wanted| matches!(socket.recv(&mut got), Ok(len) if got[..len] == *wanted)))
 }
 
 /// Whether this kernel cuts one send into 128 datagrams (Linux 6.9) or only 64: tried on a

@@ -30,7 +30,8 @@ pub(crate) fn inner(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> 
     bytes
 }
 
-fn checksum(header: &[u8]) -> u16 {
+/// The checksum of an IPv4 header.
+pub(crate) fn checksum(header: &[u8]) -> u16 {
     let words = header
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));

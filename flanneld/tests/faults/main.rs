@@ -11,7 +11,9 @@
 mod certificates;
 mod crowd;
 mod forged;
+mod fragments;
 mod hub;
+mod leaks;
 mod lease;
 mod limits;
 mod peers;

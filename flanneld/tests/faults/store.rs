@@ -202,3 +202,30 @@ fn a_daemon_restarted_while_cut_off_carries_on_and_learns_what_it_missed() {
     assert_none_lost(&probe.stop());
     assert_records(&scene);
 }
+
+/// Stock has filled disks with what it said of compactions.
+#[test]
+fn compactions_in_a_storm_cost_no_packet_and_no_line() {
+    let mut scene = Stage::new("udp").up();
+    let gateway = scene.gateway();
+    write_peer(&gateway, 200);
+    let (probe, mark) = (scene.probe(), scene.mark(Side::A));
+    let (begun, mut changes) = (Instant::now(), 0u32);
+    while begun.elapsed() < lasting(2, 600) {
+        for _ in 0..20 {
+            write_peer(&gateway, 201 + (changes % 40) as u8);
+            changes += 1;
+        }
+        scene.etcd.compact().unwrap();
+    }
+    scene.await_line(&mark, "42 peer subnets");
+    let outcome = probe.stop();
+    let lost = scene.lines_since(&mark, LOST);
+    report(
+        &format!("etcd compacted after every 20 of {changes} changes"),
+        Some(&outcome),
+        &[("losses of it told", lost.to_string())],
+    );
+    assert_none_lost(&outcome);
+    assert_eq!(lost, 0);
+}

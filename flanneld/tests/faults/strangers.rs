@@ -18,17 +18,17 @@ const MANY: u64 = 200_000;
 /// In the overlay network, and nobody's so far.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 5, 250, 9);
 
-fn up(spec: &str) -> Path {
+pub(crate) fn up(spec: &str) -> Path {
     let spec = spec.parse().unwrap();
     Path::up(&spec, Profile::Offload, flanneld()).unwrap_or_else(|why| panic!("{why}"))
 }
 
-fn probe(path: &Path) -> Probe {
+pub(crate) fn probe(path: &Path) -> Probe {
     Probe::start(&Ends::of(path, Side::A)).unwrap()
 }
 
 /// The counters A's daemon ends with.
-fn account(path: &mut Path) -> BTreeMap<String, u64> {
+pub(crate) fn account(path: &mut Path) -> BTreeMap<String, u64> {
     let daemon = path.daemon(Side::A).unwrap();
     assert!(daemon.stop().unwrap().success());
     let log = daemon.log();
@@ -40,7 +40,7 @@ fn account(path: &mut Path) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn count(counts: &BTreeMap<String, u64>, name: &str) -> u64 {
+pub(crate) fn count(counts: &BTreeMap<String, u64>, name: &str) -> u64 {
     counts.get(name).copied().unwrap_or(0)
 }
 

@@ -15,6 +15,7 @@ mod exit;
 mod identity;
 mod inner;
 mod missing;
+mod node_port;
 mod offloads;
 mod order;
 mod refusals;

@@ -152,6 +152,20 @@ fn a_loopback_that_is_down_costs_no_offload() {
     carries_in(lab, "udp", "uso on, gso 128, gro on");
 }
 
+/// The offload is there and works wrong: longer sends are changed on their way through loopback, where it is tried.
+#[test]
+fn carries_where_the_kernel_spoils_what_it_cuts() {
+    let lab = lab_with(Kernel::whole());
+    for line in [
+        "add table ip spoil",
+        "add chain ip spoil out { type filter hook output priority 0; }",
+        "add rule ip spoil out oifname lo udp length gt 300 @th,128,8 set 0xff",
+    ] {
+        lab.node(A).run(&format!("nft {line}")).unwrap();
+    }
+    carries_in(lab, "udp", "gso 1,");
+}
+
 /// The second capability stands for permissions that differ between hosts: of directories, and of /dev/net/tun.
 #[test]
 fn carries_as_another_user_than_root() {
