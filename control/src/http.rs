@@ -129,7 +129,7 @@ fn head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// The path asked for, by whatever method, without what follows a question mark.
-fn path(request: &[u8]) -> &str {
+pub(crate) fn path(request: &[u8]) -> &str {
     let line = request
         .split(|byte| matches!(byte, b'\r' | b'\n'))
         .next()

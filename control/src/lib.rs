@@ -28,6 +28,8 @@ pub mod backend;
 pub mod book;
 pub mod bridge;
 pub mod clock;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod handover;
 pub mod health;
 pub mod hold;

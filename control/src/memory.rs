@@ -104,8 +104,7 @@ impl Memory {
 
     /// As it is written down, with the present date.
     pub fn to_text(&self) -> String {
-        let body = self.body(SystemTime::now(), &host());
-        format!("{VERSION} {:016x}\n{body}", checksum(&body))
+        self.text(SystemTime::now(), &host())
     }
 
     /// Reads what a daemon on this host says about a store, with its age.
@@ -123,6 +122,11 @@ impl Memory {
         Self::from_text(&read_bounded(path)?, store)
     }
 
+    /// As it is written down by a host at a time.
+    pub(crate) fn text(&self, now: SystemTime, host: &str) -> String {
+        sealed(&self.body(now, host))
+    }
+
     fn body(&self, now: SystemTime, host: &str) -> String {
         let saved = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         // A JSON text in a JSON string is one line, whatever it looked like.
@@ -138,7 +142,8 @@ impl Memory {
         body
     }
 
-    fn parse(
+    /// Reads what a host wrote, with its age at a time.
+    pub(crate) fn parse(
         text: &str,
         store: &str,
         host: &str,
@@ -188,6 +193,11 @@ pub fn told(age: Duration) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86400),
     }
+}
+
+/// A body behind the checksum of it.
+pub(crate) fn sealed(body: &str) -> String {
+    format!("{VERSION} {:016x}\n{body}", checksum(body))
 }
 
 fn checked(text: &str) -> Result<&str, Forgotten> {
@@ -270,11 +280,7 @@ mod tests {
     }
 
     fn text() -> String {
-        signed(&memory().body(now(), "here"))
-    }
-
-    fn signed(body: &str) -> String {
-        format!("{VERSION} {:016x}\n{body}", checksum(body))
+        memory().text(now(), "here")
     }
 
     fn reason(text: &str, host: &str, now: SystemTime) -> String {
@@ -333,7 +339,7 @@ mod tests {
         let newer = text().replace("flanneld-state 1", "flanneld-state 2");
         assert_eq!(reason(&newer, "here", now()), "it is of another version");
         let body = memory().body(now(), "here").replace("own 10.", "own x");
-        assert_eq!(reason(&signed(&body), "here", now()), "it is corrupted");
+        assert_eq!(reason(&sealed(&body), "here", now()), "it is corrupted");
         let elsewhere = Memory::parse(&text(), "/other", "here", now());
         assert_eq!(
             elsewhere.unwrap_err().to_string(),
@@ -346,7 +352,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let year_ago = SystemTime::now() - Duration::from_secs(365 * 86400);
-        fs::write(&path, signed(&memory().body(year_ago, &host()))).unwrap();
+        fs::write(&path, sealed(&memory().body(year_ago, &host()))).unwrap();
         assert!(Memory::read(&path, STORE).is_err());
         let read = Memory::read_however_old(&path, STORE).unwrap();
         assert_eq!(read.own, memory().own);

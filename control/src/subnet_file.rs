@@ -73,7 +73,8 @@ fn read_own(path: &Path) -> Option<String> {
     io::read_to_string(atomic_file::open_own(path).ok()?).ok()
 }
 
-fn parse(text: &str) -> Option<SubnetKey> {
+/// The subnets a text names.
+pub(crate) fn parse(text: &str) -> Option<SubnetKey> {
     let subnet = |name: &str| {
         text.lines()
             .rev()

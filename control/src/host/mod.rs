@@ -11,6 +11,8 @@ mod sysctl;
 pub mod traces;
 pub mod vxlan;
 
+#[cfg(fuzzing)]
+pub(crate) use netlink::hostile;
 pub use netlink::{
     Address, Change, Entry, FoundRoute, Interface, Netlink, RouteFound, VxlanDevice,
 };

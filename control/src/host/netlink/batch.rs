@@ -47,7 +47,11 @@ impl Netlink {
 }
 
 /// Reads one datagram of answers; `true` once the last message has been acknowledged.
-fn read_outcomes(bytes: &[u8], first: u32, outcomes: &mut [Outcome]) -> io::Result<bool> {
+pub(super) fn read_outcomes(
+    bytes: &[u8],
+    first: u32,
+    outcomes: &mut [Outcome],
+) -> io::Result<bool> {
     let (mut rest, mut complete) = (bytes, false);
     while !rest.is_empty() {
         let message =
@@ -63,8 +67,9 @@ fn read_outcomes(bytes: &[u8], first: u32, outcomes: &mut [Outcome]) -> io::Resu
         match message.payload {
             NetlinkPayload::Error(error) => {
                 complete |= last;
-                if error.code.is_some() {
-                    *outcome = Err(error.to_io());
+                if let Some(code) = error.code {
+                    // Whatever it is: not every number has an opposite.
+                    *outcome = Err(io::Error::from_raw_os_error(code.get().wrapping_neg()));
                 }
             }
             NetlinkPayload::InnerMessage(answer) => *outcome = Ok(Some(answer)),

@@ -5,6 +5,8 @@
 mod batch;
 mod change;
 mod entry;
+#[cfg(fuzzing)]
+pub(crate) mod hostile;
 mod query;
 
 pub use entry::{Change, Entry};

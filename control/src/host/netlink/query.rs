@@ -187,7 +187,7 @@ fn way_to(address: IpAddr) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(question)
 }
 
-fn way_found(outcome: Outcome) -> Option<RouteFound> {
+pub(super) fn way_found(outcome: Outcome) -> Option<RouteFound> {
     match outcome {
         Ok(Some(RouteNetlinkMessage::NewRoute(route))) => {
             route_found(&route).filter(|_| route.header.kind == RouteType::Unicast)
@@ -196,7 +196,7 @@ fn way_found(outcome: Outcome) -> Option<RouteFound> {
     }
 }
 
-fn interface(answer: RouteNetlinkMessage) -> Option<Interface> {
+pub(super) fn interface(answer: RouteNetlinkMessage) -> Option<Interface> {
     let RouteNetlinkMessage::NewLink(message) = answer else {
         return None;
     };
