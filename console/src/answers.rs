@@ -212,6 +212,12 @@ pub struct Traffic {
     pub received_packets: u64,
     /// Bytes received, counted alike.
     pub received_bytes: u64,
+    /// Of the packets received, those that were not carried; why is in [`Drops`].
+    #[serde(default)]
+    pub dropped_packets: u64,
+    /// Largest inner packet that gets there in one piece, as learned; none before one of some size went there.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
     /// Seconds since something came from there.
     pub seen_seconds_ago: Option<u64>,
 }
@@ -298,6 +304,16 @@ pub struct Drops {
     pub reasons: Vec<Drop>,
 }
 
+impl Drops {
+    /// For those who may know how much was dropped, and not what.
+    pub fn without_examples(mut self) -> Self {
+        self.reasons
+            .iter_mut()
+            .for_each(|reason| reason.example = None);
+        self
+    }
+}
+
 /// A reason not to carry a packet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drop {
@@ -312,6 +328,30 @@ pub struct Drop {
     pub per_second: Option<f64>,
     /// One of them; not always the last.
     pub example: Option<Example>,
+}
+
+/// Packets that were not carried, since somebody asked for them last: asking has the next ones kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The version of this document.
+    pub schema: u32,
+    /// Worker by worker, oldest first.
+    pub packets: Vec<DroppedPacket>,
+}
+
+/// A packet that was not carried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DroppedPacket {
+    /// The worker that had it.
+    pub worker: usize,
+    /// The how many-th of that worker; one that is left out was not kept.
+    pub number: u64,
+    /// As in [`Drop::reason`].
+    pub reason: String,
+    /// As in [`Drop::about`].
+    pub about: String,
+    /// The packet.
+    pub packet: Example,
 }
 
 /// The beginning of a packet that was not carried.

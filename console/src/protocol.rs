@@ -33,17 +33,20 @@ pub enum Question {
     Stats,
     /// What was not carried, and why.
     Drops,
+    /// The packets not carried since this was asked last, one by one.
+    Dropped,
 }
 
 impl Question {
     /// Every question.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Status,
         Self::Lease,
         Self::Peers,
         Self::Routes,
         Self::Stats,
         Self::Drops,
+        Self::Dropped,
     ];
 
     /// The word for it.
@@ -55,6 +58,7 @@ impl Question {
             Self::Routes => "routes",
             Self::Stats => "stats",
             Self::Drops => "drops",
+            Self::Dropped => "dropped",
         }
     }
 

@@ -24,18 +24,26 @@ pub struct Page {
     pub status: &'static str,
     /// What the text is.
     pub kind: &'static str,
+    /// What a browser may do with it, as a content security policy.
+    pub policy: String,
     /// The text.
     pub text: String,
 }
 
 impl Page {
-    /// A page of plain words.
-    pub fn plain(status: &'static str, text: &str) -> Self {
+    /// A page that is only text, with which a browser may do nothing but show it.
+    pub fn new(status: &'static str, kind: &'static str, text: String) -> Self {
         Self {
             status,
-            kind: "text/plain; charset=utf-8",
-            text: text.to_owned(),
+            kind,
+            policy: "default-src 'none'; frame-ancestors 'none'".to_owned(),
+            text,
         }
+    }
+
+    /// A page of plain words.
+    pub fn plain(status: &'static str, text: &str) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", text.to_owned())
     }
 
     /// There is no such page.
@@ -103,12 +111,28 @@ fn answer(mut stream: TcpStream, page: &impl Fn(&str) -> Page) -> io::Result<()>
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let request = head(&mut stream)?;
-    let Page { status, kind, text } = page(path(&request));
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        text.len()
-    );
-    stream.write_all((head + &text).as_bytes())
+    let page = page(path(&request));
+    stream.write_all(rendered(&page).as_bytes())
+}
+
+/// An answer as it is sent. Nobody is to keep it, to take it for something else, or to learn from it where it was.
+fn rendered(page: &Page) -> String {
+    let headers = [
+        ("Content-Type", page.kind),
+        ("Content-Length", &page.text.len().to_string()),
+        ("Content-Security-Policy", &page.policy),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cache-Control", "no-store"),
+        ("Connection", "close"),
+    ];
+    let headers = headers.map(|(name, value)| format!("{name}: {value}\r\n"));
+    format!(
+        "HTTP/1.1 {}\r\n{}\r\n{}",
+        page.status,
+        headers.concat(),
+        page.text
+    )
 }
 
 /// A request up to the empty line, which may come in pieces: had one of them not been read when the connection is

@@ -8,6 +8,34 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+/// What its lines may assign, and what that means.
+pub const VARIABLES: [(&str, &str); 6] = [
+    (
+        "FLANNEL_NETWORK",
+        "The overlay network's IPv4 range: the subnets of all nodes lie in it.",
+    ),
+    (
+        "FLANNEL_SUBNET",
+        "This node's IPv4 subnet, as its first address and the prefix length: the address for the bridge of its containers.",
+    ),
+    (
+        "FLANNEL_IPV6_NETWORK",
+        "The overlay network's IPv6 range, where it has one.",
+    ),
+    (
+        "FLANNEL_IPV6_SUBNET",
+        "This node's IPv6 subnet, written alike.",
+    ),
+    (
+        "FLANNEL_MTU",
+        "The largest packet, in bytes, that containers may send through the overlay network.",
+    ),
+    (
+        "FLANNEL_IPMASQ",
+        "true where flanneld itself hides containers' addresses from the world outside (--ip-masq), so that nobody else has to; else false.",
+    ),
+];
+
 /// What subnet.env says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubnetFile<'a> {
@@ -148,6 +176,8 @@ mod tests {
         let wanted = "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.96.1/24\nFLANNEL_IPV6_NETWORK=fd05::/48\n\
                       FLANNEL_IPV6_SUBNET=fd05:0:0:50::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
         assert_eq!(text, wanted);
+        let names = wanted.lines().filter_map(|line| line.split('=').next());
+        assert!(names.eq(VARIABLES.map(|(name, _)| name)));
         assert_eq!(read(wanted).unwrap(), "10.5.96.0-24&fd05:0:0:50::-64");
     }
 

@@ -24,6 +24,7 @@ use crate::io::underlay::Underlay;
 use crate::io::uring::UringIo;
 use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts, WaitsIn};
 use crate::outbound::{Outbound, VxlanIdentity};
+use crate::recent::Recent;
 use crate::sockets;
 use crate::stats::{Counters, DropReason, SharedStats, WorkerStats};
 use crate::sys::mmsg::RECEIVE_MAX;
@@ -195,6 +196,15 @@ impl Engine {
     /// One packet that was dropped for a reason, if there was one.
     pub fn example(&self, reason: DropReason) -> Option<Example> {
         self.stats.iter().find_map(|worker| worker.example(reason))
+    }
+
+    /// Packets that were dropped since somebody asked last, worker by worker; who asks again is told of the next ones,
+    /// at most a few hundred a worker.
+    pub fn recent(&self) -> Vec<Recent> {
+        self.stats
+            .iter()
+            .flat_map(|worker| worker.recent())
+            .collect()
     }
 
     /// How long the engine has been at work, on the clock of [`Traffic::seen`](crate::Traffic::seen).

@@ -1,14 +1,12 @@
 //! For each reason to drop, the beginning of one packet it happened to, so that an operator sees whom to ask.
 //!
 //! One worker writes, others read meanwhile: a slot has a version that is odd while it is written, and a reader that
-//! saw it change reads again. Only every 64th packet of a reason is kept, for a flood of them to cost little.
+//! saw it change reads again. Only every 64th packet of a reason is kept, for a flood of them to cost little; as much of
+//! it as VXLAN, IPv6 and TCP headers take.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// As much of a packet as is kept: VXLAN, IPv6 and TCP headers.
-const KEPT: usize = 96;
-const WORDS: usize = KEPT / 8;
 /// One packet in so many is kept.
 const EVERY: u64 = 64;
 /// A reader gives up after so many looks; the slot is then being written all the time.
@@ -29,10 +27,7 @@ pub struct Example {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     offered: AtomicU64,
-    version: AtomicU64,
-    length: AtomicU64,
-    source: [AtomicU64; 2],
-    words: [AtomicU64; WORDS],
+    kept: Kept<12>,
 }
 
 impl Slot {
@@ -43,16 +38,47 @@ impl Slot {
         self.offered
             .store(offered.wrapping_add(1), Ordering::Relaxed);
         if offered.is_multiple_of(EVERY) {
-            self.keep(packet, source);
+            self.kept.keep(packet, source, 0);
         }
     }
 
-    fn keep(&self, packet: &[u8], source: Option<IpAddr>) {
+    /// The packet kept last, if there was one.
+    pub(crate) fn read(&self) -> Option<Example> {
+        self.kept.read().map(|(example, _)| example)
+    }
+}
+
+/// The beginning of one packet, as so many words of eight bytes, with a number that means something to who keeps it.
+#[derive(Debug)]
+pub(crate) struct Kept<const WORDS: usize> {
+    version: AtomicU64,
+    mark: AtomicU64,
+    length: AtomicU64,
+    source: [AtomicU64; 2],
+    words: [AtomicU64; WORDS],
+}
+
+impl<const WORDS: usize> Default for Kept<WORDS> {
+    fn default() -> Self {
+        Self {
+            version: AtomicU64::default(),
+            mark: AtomicU64::default(),
+            length: AtomicU64::default(),
+            source: Default::default(),
+            words: std::array::from_fn(|_| AtomicU64::default()),
+        }
+    }
+}
+
+impl<const WORDS: usize> Kept<WORDS> {
+    /// Takes the place of what was kept. Only one thread may call this.
+    pub(crate) fn keep(&self, packet: &[u8], source: Option<IpAddr>, mark: u64) {
         let version = self.version.load(Ordering::Relaxed);
         self.version
             .store(version.wrapping_add(1), Ordering::Relaxed);
         // Whoever sees one of the stores below sees the odd version too.
         fence(Ordering::Release);
+        self.mark.store(mark, Ordering::Relaxed);
         self.length.store(packet.len() as u64, Ordering::Relaxed);
         let [high, low] = halves(source);
         self.source[0].store(high, Ordering::Relaxed);
@@ -66,13 +92,14 @@ impl Slot {
             .store(version.wrapping_add(2), Ordering::Release);
     }
 
-    /// The packet kept last, if there was one.
-    pub(crate) fn read(&self) -> Option<Example> {
+    /// The packet and the number, if there is one.
+    pub(crate) fn read(&self) -> Option<(Example, u64)> {
         (0..LOOKS).find_map(|_| self.look())
     }
 
-    fn look(&self) -> Option<Example> {
+    fn look(&self) -> Option<(Example, u64)> {
         let before = self.version.load(Ordering::Acquire);
+        let mark = self.mark.load(Ordering::Relaxed);
         let length = self.length.load(Ordering::Relaxed) as usize;
         let source = self
             .source
@@ -84,11 +111,12 @@ impl Slot {
         let unchanged = self.version.load(Ordering::Relaxed) == before;
         bytes.truncate(length);
         let whole = unchanged && before != 0 && before.is_multiple_of(2);
-        whole.then(|| Example {
+        let example = Example {
             source: address(source),
             length,
             bytes,
-        })
+        };
+        whole.then_some((example, mark))
     }
 }
 
@@ -128,7 +156,7 @@ mod tests {
         (0..EVERY).for_each(|_| slot.offer(&[9; 1500], None));
         let later = slot.read().unwrap();
         assert_eq!((later.source, later.length), (None, 1500));
-        assert_eq!(later.bytes, [9; KEPT]);
+        assert_eq!(later.bytes, [9; 96]);
     }
 
     #[test]
@@ -136,7 +164,7 @@ mod tests {
         let slot = Slot::default();
         thread::scope(|scope| {
             scope.spawn(|| {
-                (0..200_000u32).for_each(|number| slot.keep(&[number as u8; KEPT], None));
+                (0..200_000u32).for_each(|number| slot.kept.keep(&[number as u8; 96], None, 0));
             });
             for _ in 0..20_000 {
                 if let Some(example) = slot.read() {

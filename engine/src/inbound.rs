@@ -150,7 +150,13 @@ impl<'a> Inbound<'a> {
             stats.show(DropReason::InNotPeer, message, received.source);
             return stats.drop(DropReason::InNotPeer, packets);
         };
+        let lost = |packets| {
+            if let Some(hop) = known {
+                table.hop(hop).traffic.dropped(stats.worker, packets);
+            }
+        };
         if received.truncated {
+            lost(packets);
             return stats.drop(DropReason::InTruncated, packets);
         }
         let envelope = Envelope {
@@ -170,6 +176,7 @@ impl<'a> Inbound<'a> {
                 let bytes = datagram.of(self.batch.frames_mut()[slot].whole_mut());
                 stats.show(reason, bytes, received.source);
                 stats.drop(reason, 1);
+                lost(1);
             }
         }
     }

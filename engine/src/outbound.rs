@@ -124,7 +124,7 @@ impl<'a> Outbound<'a> {
         stats.add(Counter::TunReads, packets as u64);
         stats.measure(Measure::OutBatch, packets as u64);
         self.answers.start(now);
-        self.paths.start(table, now);
+        self.paths.start(table, stats.worker, now);
         let mut carrier = Carrier {
             underlay: io.underlay(),
             table,

@@ -19,6 +19,8 @@ const SMALL: usize = 500;
 pub(crate) struct Paths {
     /// The tunnel's MTU.
     mtu: u16,
+    /// Whose they are.
+    worker: usize,
     table: u64,
     second: u64,
     /// What was learned in an earlier round is asked again; counted from one on.
@@ -41,6 +43,7 @@ impl Paths {
     pub(crate) fn new(mtu: u16) -> Self {
         Self {
             mtu,
+            worker: 0,
             table: 0,
             second: 0,
             round: 1,
@@ -48,8 +51,9 @@ impl Paths {
         }
     }
 
-    /// Begins a batch that uses this table, at this time.
-    pub(crate) fn start(&mut self, table: &SubnetTable, now: Duration) {
+    /// Begins a batch of this worker's that uses this table, at this time.
+    pub(crate) fn start(&mut self, table: &SubnetTable, worker: usize, now: Duration) {
+        self.worker = worker;
         if self.second != now.as_secs() {
             self.second = now.as_secs();
             self.doubt();
@@ -81,6 +85,7 @@ impl Paths {
             let known = configured(hop, self.mtu).min(whole(hop, underlay));
             let path = &mut self.paths[index as usize];
             (path.asked, path.whole) = (self.round, known);
+            hop.traffic.learned(self.worker, known);
         }
         self.paths[index as usize]
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 
 use crate::examples::{Example, Slot};
+use crate::recent::{Recent, Watch};
 
 /// Declares an enum whose variants count something, with the name operators see.
 macro_rules! counted {
@@ -204,6 +205,7 @@ pub(crate) struct WorkerStats {
     drops: [AtomicU64; REASONS],
     measures: [Tally; MEASURES],
     examples: [Slot; REASONS],
+    watch: Watch,
 }
 
 pub(crate) type SharedStats = Arc<CachePadded<WorkerStats>>;
@@ -216,6 +218,7 @@ impl WorkerStats {
             drops: std::array::from_fn(|_| AtomicU64::new(0)),
             measures: std::array::from_fn(|_| Tally::default()),
             examples: std::array::from_fn(|_| Slot::default()),
+            watch: Watch::new(),
         }))
     }
 
@@ -234,11 +237,17 @@ impl WorkerStats {
     /// Shows what a packet looks like that is dropped, and the outer source it came from.
     pub(crate) fn show(&self, reason: DropReason, packet: &[u8], source: Option<IpAddr>) {
         self.examples[reason as usize].offer(packet, source);
+        self.watch.offer(reason, packet, source);
     }
 
     /// One packet that was dropped for a reason.
     pub(crate) fn example(&self, reason: DropReason) -> Option<Example> {
         self.examples[reason as usize].read()
+    }
+
+    /// Packets that were dropped since somebody asked last, and wants more.
+    pub(crate) fn recent(&self) -> Vec<Recent> {
+        self.watch.ask(self.worker)
     }
 }
 

@@ -196,9 +196,13 @@ pub(crate) struct Capture {
     )]
     pub(crate) what: Vec<What>,
 
-    /// Only packets of this host; dropped ones are shown whoever they are of
+    /// Only packets of this host, or from it
     #[arg(long, value_name = "IP")]
     pub(crate) host: Option<IpAddr>,
+
+    /// Of dropped packets only those dropped for this reason, as flannelctl drops calls it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) reason: Option<String>,
 
     /// End after so long
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = interval)]
@@ -220,7 +224,7 @@ pub(crate) enum What {
     Inner,
     /// The datagrams that carry them
     Outer,
-    /// Of each reason to drop, one in 64, with the reason as comment
+    /// What is not carried, with the reason as comment: the first 256 bytes of each
     Dropped,
 }
 

@@ -10,6 +10,14 @@ use console::client::Unanswered;
 use console::protocol::Question;
 use std::net::IpAddr;
 
+/// How the packets fared.
+struct Outcome {
+    sent: u32,
+    answered: u32,
+    /// The last loss, if there was one.
+    loss: Option<Loss>,
+}
+
 /// Sends the packets and says how they fared.
 pub(crate) fn run(arguments: &Ping) -> Exit {
     let peers: Peers = match document(&arguments.asking.socket, Question::Peers) {
@@ -20,7 +28,7 @@ pub(crate) fn run(arguments: &Ping) -> Exit {
         return told(arguments, None, &unknown(arguments.peer));
     };
     match pings(arguments, peer, target) {
-        Ok(loss) => told(arguments, Some(target), &loss),
+        Ok(outcome) => told(arguments, Some(target), &outcome),
         Err(why) => failed(&why, &arguments.asking),
     }
 }
@@ -33,29 +41,40 @@ fn aim(peers: &[Peer], typed: IpAddr) -> Option<(&Peer, IpAddr)> {
     node.or_else(|| peers.iter().find(behind).map(|peer| (peer, typed)))
 }
 
-fn unknown(typed: IpAddr) -> Option<Loss> {
-    Some(Loss {
-        hop: "the table here".to_owned(),
-        words: format!(
-            "{typed} is neither a node nor behind one: flannelctl peers lists them; is its lease in the store?"
-        ),
-    })
+fn unknown(typed: IpAddr) -> Outcome {
+    let words = format!(
+        "{typed} is neither a node nor behind one: flannelctl peers lists them; is its lease in the store?"
+    );
+    let hop = "the table here".to_owned();
+    Outcome {
+        sent: 0,
+        answered: 0,
+        loss: Some(Loss { hop, words }),
+    }
 }
 
-/// The first loss, if there is one.
-fn pings(arguments: &Ping, peer: &Peer, target: IpAddr) -> Result<Option<Loss>, Unanswered> {
+/// Sends all of them, one after the other.
+fn pings(arguments: &Ping, peer: &Peer, target: IpAddr) -> Result<Outcome, Unanswered> {
+    let mut outcome = Outcome {
+        sent: arguments.count,
+        answered: 0,
+        loss: None,
+    };
     for _ in 0..arguments.count {
-        if peer.traffic.is_none() || peer.form == "plain" {
-            let echo = echo(target, arguments.size);
-            return Ok(by_the_kernel(&echo));
-        }
-        let trip = trip(&arguments.asking.socket, peer, target, arguments.size)?;
-        let loss = trip.loss(peer, || echo(peer.address, None));
-        if loss.is_some() {
-            return Ok(loss);
+        match ping(arguments, peer, target)? {
+            None => outcome.answered += 1,
+            lost => outcome.loss = lost,
         }
     }
-    Ok(None)
+    Ok(outcome)
+}
+
+fn ping(arguments: &Ping, peer: &Peer, target: IpAddr) -> Result<Option<Loss>, Unanswered> {
+    if peer.traffic.is_none() || peer.form == "plain" {
+        return Ok(by_the_kernel(&echo(target, arguments.size)));
+    }
+    let trip = trip(&arguments.asking.socket, peer, target, arguments.size)?;
+    Ok(trip.loss(peer, || echo(peer.address, None)))
 }
 
 /// Packets that the engine does not see.
@@ -66,21 +85,35 @@ fn by_the_kernel(echo: &Echo) -> Option<Loss> {
     })
 }
 
-fn told(arguments: &Ping, target: Option<IpAddr>, loss: &Option<Loss>) -> Exit {
+fn told(arguments: &Ping, target: Option<IpAddr>, outcome: &Outcome) -> Exit {
     let peer = arguments.peer;
+    let Outcome {
+        sent,
+        answered,
+        loss,
+    } = outcome;
     if arguments.asking.json {
         let document = serde_json::json!({
             "schema": SCHEMA, "peer": peer, "target": target, "reached": loss.is_none(),
+            "sent": sent, "answered": answered,
             "hop": loss.as_ref().map(|loss| &loss.hop),
             "message": loss.as_ref().map(|loss| &loss.words),
         });
         println!("{}", json(&document));
     } else {
         match (loss, target) {
-            (Some(Loss { hop, words }), _) => {
+            (Some(Loss { hop, words }), _) if *answered == 0 => {
                 println!("{peer} is not reached. Lost at: {hop}. {words}")
             }
-            (None, Some(target)) => println!("{peer} is reached through the tunnel, as {target}"),
+            (Some(Loss { hop, words }), _) => {
+                let lost = sent - answered;
+                println!("{lost} of {sent} packets to {peer} got lost, the last at: {hop}. {words}")
+            }
+            (None, Some(target)) => {
+                println!(
+                    "{peer} is reached through the tunnel, as {target}: {sent} of {sent} packets came back"
+                )
+            }
             (None, None) => {}
         }
     }

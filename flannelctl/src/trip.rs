@@ -61,6 +61,8 @@ pub(crate) fn trip(
             unsent_packets: grown(|one| one.unsent_packets),
             received_packets: grown(|one| one.received_packets),
             received_bytes: grown(|one| one.received_bytes),
+            dropped_packets: grown(|one| one.dropped_packets),
+            path_mtu: after.traffic.path_mtu,
             seen_seconds_ago: after.traffic.seen_seconds_ago,
         },
         drops: more(&before.drops, &after.drops),

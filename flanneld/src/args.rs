@@ -1,6 +1,5 @@
 //! The flags exactly as typed; what they mean is in `settings`.
 
-use crate::log::Format;
 use clap::{ArgAction, Parser, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -206,14 +205,14 @@ pub(crate) struct Args {
     pub(crate) control_socket: Option<PathBuf>,
 
     /// What log lines look like
-    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", help_heading = OWN)]
-    pub(crate) log_format: Format,
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT", help_heading = OWN)]
+    pub(crate) log_format: LogFormat,
 
-    /// Address to answer monitoring systems on; they need no password, so others should not reach it
+    /// Address to answer monitoring systems and browsers on; they need no password, so others should not reach it
     #[arg(long, value_name = "IP", default_value = "127.0.0.1", help_heading = OWN)]
     pub(crate) metrics_ip: IpAddr,
 
-    /// Port to answer /metrics on, in OpenMetrics form; 0 for none
+    /// Port to answer /metrics on, in OpenMetrics form, and / with a status page for a browser; 0 for none
     #[arg(long, value_name = "PORT", default_value_t = 0, help_heading = OWN)]
     pub(crate) metrics_port: u16,
 
@@ -289,6 +288,15 @@ pub(crate) enum EtcdVersion {
     V2,
     V3,
     Auto,
+}
+
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// As stock flannel's
+    Text,
+    /// An object in JSON
+    Json,
 }
 
 /// Who wraps packets in VXLAN.

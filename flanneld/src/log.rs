@@ -1,7 +1,7 @@
 //! Log lines on stderr: in the form flannel's have, `I1120 10:22:33.123456    4711 file.rs:42] text`, or each a JSON
 //! object, `{"at":"file.rs:42","level":"info","message":"text","pid":4711,"time":"2026-11-20T10:22:33.123456Z"}`.
 
-use clap::ValueEnum;
+use crate::args::LogFormat;
 use serde_json::json;
 use std::fmt;
 use std::path::Path;
@@ -12,17 +12,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// What a line looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// As stock flannel's
-    Text,
-    /// An object in JSON
-    Json,
-}
-
 /// Starts logging; `verbosity` is the number after `-v`.
-pub(crate) fn start(verbosity: i32, format: Format) {
+pub(crate) fn start(verbosity: i32, format: LogFormat) {
     let level = match verbosity {
         ..=0 => LevelFilter::INFO,
         1..=3 => LevelFilter::DEBUG,
@@ -34,7 +25,7 @@ pub(crate) fn start(verbosity: i32, format: Format) {
     builder.event_format(Line(format)).init();
 }
 
-struct Line(Format);
+struct Line(LogFormat);
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -63,11 +54,11 @@ where
             .format_fields(Writer::new(&mut message), event)?;
         let (pid, level) = (std::process::id(), *metadata.level());
         match self.0 {
-            Format::Text => {
+            LogFormat::Text => {
                 let (letter, stamp) = (letter(level), stamp(since_epoch));
                 writeln!(writer, "{letter}{stamp} {pid:7} {at}] {message}")
             }
-            Format::Json => {
+            LogFormat::Json => {
                 let level = level.as_str().to_ascii_lowercase();
                 let time = full_stamp(since_epoch);
                 let line =

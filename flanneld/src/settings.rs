@@ -1,7 +1,6 @@
 //! The flags made meaningful. All checks are here, so that nothing later needs to doubt.
 
-use crate::args::{self, Args, EtcdVersion, Io, Offload, Outer, Sandbox, VxlanDatapath};
-use crate::log::Format;
+use crate::args::{self, Args, EtcdVersion, Io, LogFormat, Offload, Outer, Sandbox, VxlanDatapath};
 use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
@@ -42,7 +41,7 @@ pub(crate) struct Settings {
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) engine: EngineOptions,
     pub(crate) verbosity: i32,
-    pub(crate) log_format: Format,
+    pub(crate) log_format: LogFormat,
     /// What was typed without effect, to be told when there is a log.
     pub(crate) remarks: Vec<String>,
 }

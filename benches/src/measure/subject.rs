@@ -62,14 +62,17 @@ impl Subject for Path {
         duration: Duration,
         edge: &mut dyn FnMut(),
     ) -> io::Result<tcp::Outcome> {
+        let _watch = self.watch()?;
         tcp::run(&Ends::of(self, from), streams, duration, edge)
     }
 
     fn iperf3(&self, from: Side, streams: usize, duration: Duration) -> io::Result<f64> {
+        let _watch = self.watch()?;
         iperf3::tcp_gbps(&Ends::of(self, from), streams, duration)
     }
 
     fn window(&self, from: Side, packet: usize, duration: Duration) -> io::Result<window::Outcome> {
+        let _watch = self.watch()?;
         window::run(&Ends::of(self, from), packet, duration)
     }
 
@@ -80,6 +83,7 @@ impl Subject for Path {
         per_second: f64,
         duration: Duration,
     ) -> io::Result<rate::Outcome> {
+        let _watch = self.watch()?;
         rate::run(&Ends::of(self, from), packet, per_second, duration)
     }
 
@@ -89,6 +93,7 @@ impl Subject for Path {
         duration: Duration,
         think: Duration,
     ) -> io::Result<latency::Outcome> {
+        let _watch = self.watch()?;
         latency::run(&Ends::of(self, from), duration, think)
     }
 

@@ -5,8 +5,10 @@
 mod ends;
 mod spec;
 mod store;
+mod watch;
 
 pub use spec::{End, Form, KNOWN, Known, OPTIONS, PathSpec};
+pub use watch::Watch;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -127,6 +129,12 @@ impl Path {
             Some(subnet) => subnet.container().into(),
         };
         (self.lab.container(side), address)
+    }
+
+    /// Has somebody look at both nodes for as long as the value lives, where the path is one with that.
+    pub fn watch(&self) -> io::Result<Option<Watch>> {
+        let begin = || Watch::begin(&self.lab);
+        self.spec.watched.then(begin).transpose()
     }
 
     /// Processor seconds the ends have used so far, where they are programs at all.

@@ -1,5 +1,6 @@
 //! Paths by name: what stands at their ends, and what crosses the underlay.
 
+use super::watch;
 use std::fmt;
 use std::str::FromStr;
 
@@ -66,14 +67,17 @@ pub struct PathSpec {
     pub ipv6: bool,
     /// Packets travel between IPv6 addresses of the nodes; unless told otherwise, `outer=6`, as between the containers.
     pub outer_ipv6: bool,
+    /// Somebody looks at both nodes while traffic is sent: `watched`.
+    pub watched: bool,
 }
 
 /// The options that are the lab's and not the daemon's.
 const STRANGERS: &str = "leases=";
 const INNER: &str = "inner=";
 const OUTER: &str = "outer=";
+const WATCHED: &str = "watched";
 /// The lab's options of paths, and what they mean.
-pub const OPTIONS: [(&str, &str); 3] = [
+pub const OPTIONS: [(&str, &str); 4] = [
     ("leases=N", "so many leases of nodes that do not exist"),
     (
         "inner=6",
@@ -82,6 +86,10 @@ pub const OPTIONS: [(&str, &str); 3] = [
     (
         "outer=6",
         "IPv6 between the nodes; outer=4 with inner=6 for IPv4 there",
+    ),
+    (
+        "watched",
+        "metrics, status page and top asked for once a second while traffic is sent",
     ),
 ];
 /// As many as the network has room for.
@@ -205,12 +213,13 @@ impl FromStr for PathSpec {
         let leases = take(&mut options, STRANGERS);
         let inner = take(&mut options, INNER).map_or(Ok(false), |word| ipv6(&word))?;
         let outer = take(&mut options, OUTER).map_or(Ok(inner), |word| ipv6(&word))?;
+        let watched = take(&mut options, WATCHED).is_some();
         if !options.is_empty() && !known.ends.iter().any(|end| end.is_daemon()) {
             return Err(format!("`{base}` has no daemon that could take options"));
         }
-        if leases.is_some() && known.ends != [End::Flanneld; 2] {
+        if (watched || leases.is_some()) && known.ends != [End::Flanneld; 2] {
             return Err(format!(
-                "`{base}` has no two daemons of ours to load leases"
+                "`{base}` has no two daemons of ours to load leases, or to look at"
             ));
         }
         if inner && !known.carries_ipv6() {
@@ -224,6 +233,9 @@ impl FromStr for PathSpec {
             }
             options.push(format!("outer=ipv{}", if outer { 6 } else { 4 }));
         }
+        if watched {
+            options.push(format!("metrics-port={}", watch::PORT));
+        }
         Ok(Self {
             name: name.to_owned(),
             form: known.form,
@@ -232,6 +244,7 @@ impl FromStr for PathSpec {
             strangers: leases.map_or(Ok(0), |count| strangers(&count))?,
             ipv6: inner,
             outer_ipv6: outer,
+            watched,
         })
     }
 }
@@ -300,6 +313,14 @@ mod tests {
         );
         assert!("vxlan+leases=many".parse::<PathSpec>().is_err());
         assert!("mixed-vxlan+leases=10".parse::<PathSpec>().is_err());
+    }
+
+    #[test]
+    fn a_path_that_is_looked_at_has_something_to_look_at() {
+        let spec: PathSpec = "udp+watched+leases=3".parse().unwrap();
+        assert!(spec.watched);
+        assert_eq!((spec.strangers, spec.options.len()), (3, 1));
+        assert!("plain+watched".parse::<PathSpec>().is_err());
     }
 
     #[test]

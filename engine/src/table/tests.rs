@@ -177,12 +177,17 @@ fn a_peer_keeps_its_counts_in_later_tables_and_a_new_one_begins_at_zero() {
     after.count_on(&before, 2);
     // A worker that still reads the table before counts for the one after, too.
     before.hop(hop).traffic.sent(1, 1, 50);
+    before.hop(hop).traffic.dropped(1, 1);
+    before.hop(hop).traffic.learned(0, 1400);
+    before.hop(hop).traffic.learned(1, 1300);
     let counted = Traffic {
         sent_packets: 2,
         sent_bytes: 150,
         received_packets: 2,
         received_bytes: 300,
         unsent_packets: 0,
+        dropped_packets: 1,
+        path_mtu: Some(1300),
         seen: Some(now),
     };
     assert_eq!(traffic(&after, 2), counted);

@@ -16,6 +16,9 @@ struct Lane {
     unsent_packets: AtomicU64,
     received_packets: AtomicU64,
     received_bytes: AtomicU64,
+    dropped_packets: AtomicU64,
+    /// The longest inner packet that gets there whole; zero while nobody had to know.
+    whole: AtomicU64,
     /// Milliseconds since the engine started, and one; zero for never.
     seen: AtomicU64,
 }
@@ -37,6 +40,11 @@ pub struct Traffic {
     pub received_packets: u64,
     /// Bytes of UDP payload received.
     pub received_bytes: u64,
+    /// Of those received, the ones that were not carried.
+    pub dropped_packets: u64,
+    /// The longest inner packet that gets there whole, as the kernel has learned; none before one of some size went
+    /// there.
+    pub path_mtu: Option<u16>,
     /// When it was heard of last, since the engine started; as exact as the workers' clocks, which they look at when
     /// they sleep or a few times a millisecond.
     pub seen: Option<Duration>,
@@ -75,6 +83,18 @@ impl Lanes {
         }
     }
 
+    pub(crate) fn dropped(&self, worker: usize, packets: u64) {
+        if let Some(lane) = self.0.get(worker) {
+            bump(&lane.dropped_packets, packets);
+        }
+    }
+
+    pub(crate) fn learned(&self, worker: usize, whole: u16) {
+        if let Some(lane) = self.0.get(worker) {
+            lane.whole.store(u64::from(whole), Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn sum(&self) -> Traffic {
         let total = |which: fn(&Lane) -> &AtomicU64| {
             let values = self
@@ -85,12 +105,16 @@ impl Lanes {
         };
         let seen = self.0.iter().map(|lane| lane.seen.load(Ordering::Relaxed));
         let seen = seen.max().and_then(|millis| millis.checked_sub(1));
+        let learned = self.0.iter().map(|lane| lane.whole.load(Ordering::Relaxed));
+        let learned = learned.filter(|whole| *whole > 0).min();
         Traffic {
             sent_packets: total(|lane| &lane.sent_packets),
             sent_bytes: total(|lane| &lane.sent_bytes),
             unsent_packets: total(|lane| &lane.unsent_packets),
             received_packets: total(|lane| &lane.received_packets),
             received_bytes: total(|lane| &lane.received_bytes),
+            dropped_packets: total(|lane| &lane.dropped_packets),
+            path_mtu: learned.and_then(|whole| u16::try_from(whole).ok()),
             seen: seen.map(Duration::from_millis),
         }
     }

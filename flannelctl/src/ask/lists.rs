@@ -7,7 +7,8 @@ use console::answers::{Peers, Routes, Stats, Traffic};
 /// The nodes packets go to.
 pub(super) fn peers(peers: &Peers) -> String {
     let mut table = Table::new(&[
-        "NODE", "SUBNETS", "FORM", "MTU", "SENT", "BYTES", "RECEIVED", "BYTES", "UNSENT", "SEEN",
+        "NODE", "SUBNETS", "FORM", "MTU", "PATH", "SENT", "BYTES", "UNSENT", "RECEIVED", "BYTES",
+        "DROPPED", "SEEN",
     ]);
     for peer in &peers.peers {
         let counted = |which: fn(&Traffic) -> u64| or_dash(peer.traffic.as_ref().map(which));
@@ -16,11 +17,13 @@ pub(super) fn peers(peers: &Peers) -> String {
             list(&peer.subnets),
             peer.form.clone(),
             or_dash(peer.mtu),
+            or_dash(peer.traffic.and_then(|traffic| traffic.path_mtu)),
             counted(|traffic| traffic.sent_packets),
             counted(|traffic| traffic.sent_bytes),
+            counted(|traffic| traffic.unsent_packets),
             counted(|traffic| traffic.received_packets),
             counted(|traffic| traffic.received_bytes),
-            counted(|traffic| traffic.unsent_packets),
+            counted(|traffic| traffic.dropped_packets),
             seen(peer.traffic.as_ref()),
         ]);
     }

@@ -1,19 +1,18 @@
-//! `flannelctl capture`: packets inside the tunnel, the datagrams that carry them, and examples of those that are
-//! dropped, each with its reason, in one pcapng file. Packets are copied by the kernel, not by the engine; how long and
-//! how many is bounded.
+//! `flannelctl capture`: packets inside the tunnel, the datagrams that carry them, and those that are dropped, each with
+//! its reason, in one pcapng file. Packets that pass are copied by the kernel, not by the engine; how long and how many is
+//! bounded.
 
+mod dropped;
 mod pcapng;
 mod tap;
 
 use crate::args::{Capture, What};
 use crate::ask::{document, failed};
 use crate::exit::Exit;
-use console::answers::{Drop, Drops, Status};
-use console::client::Unanswered;
+use console::answers::Status;
 use console::protocol::Question;
 use control::host::Netlink;
 use pcapng::{Link, Packet, Writer};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
@@ -26,8 +25,6 @@ use tap::Tap;
 const LARGEST: usize = 1 << 16;
 /// Packets under way from the taps to the file.
 const QUEUE: usize = 1024;
-/// How often the daemon is asked what it has dropped.
-const ASKING: Duration = Duration::from_millis(200);
 
 /// A packet from one of the sources.
 struct Seen {
@@ -156,7 +153,7 @@ impl Source {
                 let packet = bytes.get(14..).unwrap_or_default();
                 uses_port(packet, *port) && about(packet, settings.host)
             }),
-            From::Dropped => watch_drops(interface, settings, seen),
+            From::Dropped => dropped::watch(interface, settings, seen),
         };
         if let Err(error) = outcome {
             eprintln!("flannelctl: no more packets of {}: {error}", self.name);
@@ -190,52 +187,6 @@ fn watch_tap(
             return Ok(());
         }
     }
-}
-
-/// Asks the daemon again and again; a reason whose count has grown is worth its example.
-fn watch_drops(interface: u32, settings: &Capture, seen: &SyncSender<Seen>) -> io::Result<()> {
-    let mut told: Option<BTreeMap<String, u64>> = None;
-    loop {
-        let drops: Drops = ask(settings).map_err(io::Error::other)?;
-        for drop in &drops.reasons {
-            let before = told.as_ref().and_then(|told| told.get(&drop.reason));
-            let grown = before.is_some_and(|before| *before < drop.packets);
-            if let Some(packet) = example(drop, interface).filter(|_| grown)
-                && seen.send(packet).is_err()
-            {
-                return Ok(());
-            }
-        }
-        let counts = drops.reasons.into_iter();
-        told = Some(counts.map(|drop| (drop.reason, drop.packets)).collect());
-        thread::sleep(ASKING);
-    }
-}
-
-fn ask(settings: &Capture) -> Result<Drops, Unanswered> {
-    document(&settings.asking.socket, Question::Drops)
-}
-
-fn example(drop: &Drop, interface: u32) -> Option<Seen> {
-    let example = drop.example.as_ref()?;
-    let from = match example.from {
-        Some(from) => format!("from {from}"),
-        None => "from this host".to_owned(),
-    };
-    Some(Seen {
-        interface,
-        at: now(),
-        length: example.length,
-        bytes: bytes(&example.bytes),
-        comment: Some(format!("dropped: {}, {from}. {}", drop.reason, drop.about)),
-    })
-}
-
-/// From hexadecimal.
-fn bytes(text: &str) -> Vec<u8> {
-    let pairs = (0..text.len()).step_by(2);
-    let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    pairs.map_while(byte).collect()
 }
 
 /// Whether an IP packet is of a host, if one is asked for.
@@ -293,11 +244,5 @@ mod tests {
             let _ = about(&udp()[..length], host("10.0.0.2"));
             let _ = uses_port(&udp()[..length], 8472);
         }
-    }
-
-    #[test]
-    fn bytes_come_back_from_their_digits() {
-        assert_eq!(bytes("00ff7a"), [0, 255, 122]);
-        assert_eq!(bytes("0"), [] as [u8; 0]);
     }
 }

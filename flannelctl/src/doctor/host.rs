@@ -1,6 +1,6 @@
 //! What this host is like: kernel settings, firewall, devices, permissions.
 
-use super::Finding;
+use super::{Finding, kernel};
 use console::answers::Status;
 use control::host::Netlink;
 use std::fs;
@@ -15,6 +15,8 @@ pub(super) fn findings(status: Option<&Status>) -> Vec<Finding> {
         forward_policy(),
         bridge_filter(),
         reverse_path(status),
+        kernel::permissions(status),
+        kernel::features(),
         tun(status),
         io_uring(status),
         overlap(status),

@@ -1,7 +1,9 @@
 //! `flannelctl doctor`: looks for what usually keeps packets from getting through, and names the cure for each finding.
 //! It looks and sends echo requests; it changes nothing.
 
+mod clock;
 mod host;
+mod kernel;
 mod paths;
 
 use crate::args::Doctor;

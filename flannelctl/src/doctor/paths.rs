@@ -1,6 +1,6 @@
 //! The way to each node and back: the port, and the largest packet.
 
-use super::Finding;
+use super::{Finding, clock};
 use crate::args::Doctor;
 use crate::ask::document;
 use crate::echo::{Echo, echo};
@@ -30,6 +30,7 @@ pub(super) fn findings(arguments: &Doctor) -> Vec<Finding> {
             })
         })
         .collect();
+    findings.extend(clock::findings(&peers.peers, arguments.peers));
     let left = peers.peers.len().saturating_sub(arguments.peers);
     if left > 0 {
         findings.push(Finding::good(

@@ -8,9 +8,13 @@
 
 mod bridge;
 mod cures;
+mod depth;
 mod leases;
 mod live;
 mod monitoring;
+mod package;
+mod page;
 mod questions;
+mod root;
 mod scene;
 mod trouble;

@@ -109,16 +109,25 @@ impl Scene {
 
     /// Asks until the answer is as wanted.
     pub(crate) fn wait_for(&self, words: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
-        let mut last = None;
-        for _ in 0..300 {
-            let answer = self.ask(words);
-            if wanted(&answer) {
-                return answer;
-            }
-            last = Some(answer);
-            thread::sleep(Duration::from_millis(50));
-        }
-        let log = self.daemon.as_ref().map(Daemon::log).unwrap_or_default();
-        panic!("{words}: asked in vain, at last {last:?}\n{log}")
+        let log = || self.daemon.as_ref().map(Daemon::log).unwrap_or_default();
+        patiently(|| format!("{words}\n{}", log()), || self.ask(words), wanted)
     }
+}
+
+/// Asks until the answer is as wanted.
+pub(crate) fn patiently(
+    what: impl Fn() -> String,
+    ask: impl Fn() -> Answer,
+    wanted: impl Fn(&Answer) -> bool,
+) -> Answer {
+    let mut last = None;
+    for _ in 0..300 {
+        let answer = ask();
+        if wanted(&answer) {
+            return answer;
+        }
+        last = Some(answer);
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("asked in vain, at last {last:?}: {}", what())
 }

@@ -3,13 +3,14 @@
 use super::board::{LeaseNote, Note, Notes};
 use super::{Sources, Way, header};
 use console::answers::{
-    Bucket, Count, Drop, Drops, Engine, Example, Lease, Peer, Peers, Route, Routes, SCHEMA, Spread,
-    Stats, Status, Store, Traffic,
+    Bucket, Count, Drop, Dropped, DroppedPacket, Drops, Engine, Example, Lease, Peer, Peers, Route,
+    Routes, SCHEMA, Spread, Stats, Status, Store, Traffic,
 };
+use console::protocol::Question;
 use control::clock::since_boot;
 use control::health::LIFE;
 use control::sink::PeerForm;
-use engine::{Counter, Counters, DropReason, Measure};
+use engine::{Counter, Counters, DropReason, Measure, Recent};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -155,6 +156,22 @@ impl Sources {
         }
     }
 
+    pub(super) fn dropped(&self) -> Dropped {
+        let engine = self.account.engine();
+        let recent = engine.map(|engine| engine.recent()).unwrap_or_default();
+        let packet = |recent: Recent| DroppedPacket {
+            worker: recent.worker,
+            number: recent.number,
+            reason: recent.reason.name().to_owned(),
+            about: recent.reason.about().to_owned(),
+            packet: example(&recent.packet),
+        };
+        Dropped {
+            schema: SCHEMA,
+            packets: recent.into_iter().map(packet).collect(),
+        }
+    }
+
     fn store(&self, notes: &Notes, now: Duration) -> Store {
         let (kind, places) = &self.store;
         let contact = notes.daemon.as_ref().map(|daemon| &daemon.contact);
@@ -201,6 +218,13 @@ impl Sources {
             merge: granted.merge,
         })
     }
+}
+
+/// The question whose answer lies at a path, as `/status.json`; what is in packets is root's alone.
+pub(super) fn asked_for(path: &str) -> Option<Question> {
+    let word = path.strip_prefix('/')?.strip_suffix(".json")?;
+    let known = Question::ALL.into_iter().find(|one| one.word() == word);
+    known.filter(|one| *one != Question::Dropped)
 }
 
 /// What is wrong, worst first.
@@ -256,6 +280,8 @@ fn told(counted: &engine::Traffic, now: Duration) -> Traffic {
         unsent_packets: counted.unsent_packets,
         received_packets: counted.received_packets,
         received_bytes: counted.received_bytes,
+        dropped_packets: counted.dropped_packets,
+        path_mtu: counted.path_mtu,
         seen_seconds_ago: counted.seen.map(|seen| ago(seen, now)),
     }
 }

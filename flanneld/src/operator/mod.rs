@@ -9,6 +9,7 @@ mod documents;
 mod header;
 mod metrics;
 mod note;
+mod page;
 
 pub(crate) use board::Board;
 
@@ -16,6 +17,7 @@ use crate::account::Account;
 use crate::daemon::{Desk, Happening};
 use crate::settings::Store;
 use anyhow::{Context, Result};
+use console::answers::SCHEMA;
 use console::protocol::Question;
 use console::server::{Socket, serve};
 use control::clock::since_boot;
@@ -108,6 +110,7 @@ impl Sources {
             Question::Routes => serde_json::to_string(&self.routes()?),
             Question::Stats => serde_json::to_string(&self.stats()),
             Question::Drops => serde_json::to_string(&self.drops()),
+            Question::Dropped => serde_json::to_string(&self.dropped()),
         };
         json.map_err(|error| error.to_string())
     }
@@ -115,16 +118,32 @@ impl Sources {
     /// What is told over HTTP: the same, and nothing that only root may know.
     fn page(&self, path: &str) -> Page {
         match path {
+            "/" => page::page(),
             "/metrics" => match self.metrics() {
-                Ok(text) => Page {
-                    status: "200 OK",
-                    kind: metrics::KIND,
-                    text,
-                },
+                Ok(text) => Page::new("200 OK", metrics::KIND, text),
                 Err(error) => Page::plain("500 Internal Server Error", &error.to_string()),
             },
-            _ => Page::none(),
+            other => documents::asked_for(other).map_or_else(Page::none, |asked| self.told(asked)),
         }
+    }
+
+    /// A document, or why there is none; of dropped packets only how many there were, as what is in them is root's.
+    fn told(&self, question: Question) -> Page {
+        let answer = match question {
+            Question::Drops => serde_json::to_string(&self.drops().without_examples())
+                .map_err(|error| error.to_string()),
+            other => self.answer(other),
+        };
+        let (status, text) = match answer {
+            Ok(text) => ("200 OK", text),
+            Err(why) => {
+                let told = serde_json::json!({
+                    "schema": SCHEMA, "error": "refused", "message": why
+                });
+                ("503 Service Unavailable", told.to_string())
+            }
+        };
+        Page::new(status, "application/json", text)
     }
 
     /// The peers as the control loop knows them.

@@ -95,7 +95,8 @@ fn page(text: &str) -> String {
 
 `flanneld --metrics-port=PORT` answers `/metrics` in the OpenMetrics text format, on the loopback address unless
 `--metrics-ip` says otherwise. A scrape reads counters where the workers write them and costs them nothing. Counters by
-worker begin anew when the engine is started anew, as with any counter of a process.
+worker begin anew when the engine is started anew, as with any counter of a process. At `/` there is a status page for people
+([console.md](console.md#the-status-page)).
 
 | metric | kind | labels | meaning |
 | --- | --- | --- | --- |
