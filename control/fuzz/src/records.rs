@@ -72,6 +72,7 @@ fn screen(backend: &str) -> Screen {
     );
     let parsed = |text: &str| text.parse().expect("a network");
     Screen {
+        across: false,
         network: NetworkConfig::parse(&config).expect("a config"),
         own: "10.5.1.0-24&fd05:0:0:1::-64".parse().expect("a key"),
         underlay: ["192.168.77.1/24", "10.5.200.1/24"].map(parsed).to_vec(),
