@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86400);
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 const PREFIX: &str = "/net";
 
 /// A version of the API, with the hands an operator has by it.

@@ -7,7 +7,7 @@
 //!
 //! An answer's size is bounded, whatever others wrote: what does not fit is asked for in smaller parts.
 
-use super::link::MESSAGE_MAX;
+use super::link::{MESSAGE_MAX, describe};
 use super::{Store, text};
 use crate::registry::{BadRecord, RegistryError, Snapshot};
 use etcd_client::{Client, Error, GetOptions, GetResponse, KeyValue};
@@ -76,7 +76,7 @@ impl Store {
         }
         let mut client = client.kv_client().max_decoding_message_size(MESSAGE_MAX);
         match client.get(&*ask.from, Some(options)).await {
-            Err(error) if ask.limit > 0 && too_large(&error) => Ok(Answer::TooLarge),
+            Err(error) if ask.limit > 0 && too_large(&describe(&error)) => Ok(Answer::TooLarge),
             answer => answer.map(Answer::Page),
         }
     }
@@ -115,6 +115,6 @@ impl Store {
 }
 
 /// Whether an answer was refused for its size alone. The library tells that by words only.
-fn too_large(error: &Error) -> bool {
-    matches!(error, Error::GRpcStatus(status) if status.message().contains("message length too large"))
+pub(super) fn too_large(why: &str) -> bool {
+    why.contains("message length too large")
 }

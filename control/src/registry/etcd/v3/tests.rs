@@ -1,8 +1,11 @@
 //! The registry against a real etcd: the contract, and what goes wrong with servers.
 
 use super::EtcdV3;
+use super::watcher::{begin, next};
 use crate::registry::contract::{Fixture, contract};
-use crate::registry::etcd::faults::{Dialect, await_news, faults, is_snapshot, key, node, watch};
+use crate::registry::etcd::faults::{
+    Dialect, PATIENCE, await_news, faults, is_snapshot, key, node, watch,
+};
 use crate::registry::etcd::{EtcdApi, EtcdOptions};
 use crate::registry::{News, Registry};
 use benches::etcd::{Etcd, Plan};
@@ -10,6 +13,7 @@ use etcd_client::{Txn, TxnOp};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+use tokio::time::timeout;
 
 const DAY: Duration = Duration::from_secs(86400);
 
@@ -153,14 +157,14 @@ fn records_too_large_for_one_answer_hide_no_other() {
     await_news(&news, is_snapshot);
     // Together they are more than an answer may have, and the last is that alone.
     let megabytes = |count: usize| vec![b'x'; count << 20];
-    for (third, value) in [(1, 3), (2, 3), (3, 3), (4, 3), (6, 9)] {
-        let name = format!("10.5.{third}.0-24");
-        write_all(&registry, [(name, megabytes(value))].into_iter());
-    }
     write_all(
         &registry,
         [("10.5.5.0-24".to_owned(), usual_value())].into_iter(),
     );
+    for (third, value) in [(1, 3), (2, 3), (3, 3), (4, 3), (6, 9)] {
+        let name = format!("10.5.{third}.0-24");
+        write_all(&registry, [(name, megabytes(value))].into_iter());
+    }
     let found = registry.snapshot().unwrap();
     assert_eq!((found.leases.len(), found.bad.len()), (1, 5), "{found:?}");
     // The stream cannot carry the largest one, and begins anew behind it.
@@ -168,6 +172,26 @@ fn records_too_large_for_one_answer_hide_no_other() {
         &news,
         |report| matches!(report, News::Snapshot(all) if all.bad.len() == 5 && all.leases.len() == 1),
     );
+    server.put("/net/subnets/10.5.7.0-24", "{}").unwrap();
+    await_news(&news, |report| matches!(report, News::Put(_)));
+}
+
+#[test]
+fn a_removal_that_is_compacted_away_at_once_is_not_missed() {
+    let server = server();
+    let registry = open(&[server.url()]);
+    let store = &registry.0.store;
+    server.put("/net/subnets/10.5.1.0-24", "{}").unwrap();
+    let listing = registry.block(store.list()).unwrap();
+    server.delete("/net/subnets/10.5.1.0-24").unwrap();
+    server.compact().unwrap();
+    let watch = async {
+        let mut stream = begin(store, listing.revision, false).await?;
+        next(&mut stream).await.map(drop)
+    };
+    let refused = registry.block(async { timeout(PATIENCE, watch).await });
+    let why = refused.expect("the watch is told nothing").unwrap_err();
+    assert!(why.contains("compacted"), "{why}");
 }
 
 #[test]

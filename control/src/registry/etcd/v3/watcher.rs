@@ -3,7 +3,7 @@
 //! change can be missed and no stale revision waited for.
 
 use super::link::{MESSAGE_MAX, describe};
-use super::listing::Listing;
+use super::listing::{Listing, too_large};
 use super::{Inner, Store, text};
 use crate::registry::etcd::outage::Outage;
 use crate::registry::{News, Watch};
@@ -22,6 +22,8 @@ pub(super) struct Watcher {
     news: Box<dyn FnMut(News) + Send>,
     config: Option<String>,
     outage: Outage,
+    /// The last stream ended at an event too large to be received.
+    choked: bool,
 }
 
 impl Watcher {
@@ -34,6 +36,7 @@ impl Watcher {
             news,
             config: None,
             outage: Outage::none(),
+            choked: false,
         };
         let run = move || {
             inner.runtime.block_on(async {
@@ -66,10 +69,11 @@ impl Watcher {
             Err(error) => return error.to_string(),
         };
         let turn = store.pool.turn();
-        let why = match self.begin(store, listing.revision + 1).await {
+        let why = match begin(store, listing.revision, self.choked).await {
             Ok(stream) => self.listen(store, listing, stream).await,
             Err(why) => why,
         };
+        self.choked = too_large(&why);
         store.pool.give_up(turn);
         store.pool.told(turn, &why)
     }
@@ -86,33 +90,16 @@ impl Watcher {
         }
         loop {
             match next(&mut stream).await {
-                Ok(response) => self.tell(store, &response),
+                Ok(response) => self.tell(store, &response, all.revision),
                 Err(why) => return why,
             }
         }
     }
 
-    /// Asks for everything below the prefix from a revision on, and waits for the server to agree.
-    async fn begin(&self, store: &Store, revision: i64) -> Result<WatchStream, String> {
-        let open = async {
-            let client: Client = store.pool.link().await.map_err(told)?;
-            let mut client = client.watch_client().max_decoding_message_size(MESSAGE_MAX);
-            // In fragments: what piled up while nobody read may be more than fits in one message.
-            let options = WatchOptions::new()
-                .with_prefix()
-                .with_fragment()
-                .with_start_revision(revision);
-            let all = format!("{}/", store.prefix);
-            let mut stream = client.watch(all, Some(options)).await.map_err(told)?;
-            next(&mut stream).await.map(|_| stream)
-        };
-        let opened = timeout(BEGIN_LIMIT, open).await;
-        opened.map_err(|_| "no answer in time".to_owned())?
-    }
-
-    fn tell(&mut self, store: &Store, response: &WatchResponse) {
+    /// Tells of every change after a revision.
+    fn tell(&mut self, store: &Store, response: &WatchResponse, known: i64) {
         for event in response.events() {
-            if let Some(changed) = event.kv() {
+            if let Some(changed) = event.kv().filter(|kv| kv.mod_revision() > known) {
                 self.tell_change(store, changed, event.event_type() == EventType::Put);
             }
         }
@@ -141,12 +128,34 @@ impl Watcher {
     }
 }
 
+/// Asks for everything below the prefix that came after a listing, and waits for the server to agree.
+///
+/// The stream begins with what the listing has already. One revision later, and a removal could be missed: etcd before
+/// 3.5.18 forgets one in the very revision it compacts to, and cancels only a watch that asks for what was before. Yet
+/// what has `choked` the last stream would end this one, too.
+pub(super) async fn begin(store: &Store, listed: i64, choked: bool) -> Result<WatchStream, String> {
+    let open = async {
+        let client: Client = store.pool.link().await.map_err(told)?;
+        let mut client = client.watch_client().max_decoding_message_size(MESSAGE_MAX);
+        // In fragments: what piled up while nobody read may be more than fits in one message.
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_fragment()
+            .with_start_revision(listed + i64::from(choked));
+        let all = format!("{}/", store.prefix);
+        let mut stream = client.watch(all, Some(options)).await.map_err(told)?;
+        next(&mut stream).await.map(|_| stream)
+    };
+    let opened = timeout(BEGIN_LIMIT, open).await;
+    opened.map_err(|_| "no answer in time".to_owned())?
+}
+
 fn told(error: Error) -> String {
     describe(&error)
 }
 
 /// The next response; an error says why there will be none.
-async fn next(stream: &mut WatchStream) -> Result<WatchResponse, String> {
+pub(super) async fn next(stream: &mut WatchStream) -> Result<WatchResponse, String> {
     let response = stream.message().await.map_err(|error| describe(&error))?;
     let response = response.ok_or_else(|| "the server ended the watch".to_owned())?;
     // A cancelled watch stays open and silent.
