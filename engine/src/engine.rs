@@ -319,7 +319,7 @@ fn capabilities(
             .map(|one| one.socket(0).segments_max)
             .min()
             .unwrap_or(1),
-        gro: config.offloads.gro && underlays.iter().all(|one| one.socket(0).gro),
+        gro: underlays.iter().all(|one| one.socket(0).gro),
         merge: config.offloads.merge && tun.vnet_header,
     })
 }

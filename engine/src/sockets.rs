@@ -46,7 +46,8 @@ fn open_at(
         address: local,
         cause,
     })?;
-    listeners.push(prepared(listener, form, config).map_err(StartError::Socket)?);
+    let gro = config.offloads.gro;
+    listeners.push(prepared(listener, form, config, gro).map_err(StartError::Socket)?);
     if spreads(form, config) {
         add_senders(senders, address, form, config).map_err(StartError::Socket)?;
     }
@@ -86,7 +87,8 @@ pub(crate) fn adopt(
             continue;
         };
         missing.retain(|place| *place != (form, local.ip()));
-        let socket = prepared(udp, form, config).map_err(StartError::Socket)?;
+        let gro = joins(&udp, config);
+        let socket = prepared(udp, form, config, gro).map_err(StartError::Socket)?;
         match local.port() == port {
             true => listeners.push(socket),
             false => senders.push(socket),
@@ -96,6 +98,19 @@ pub(crate) fn adopt(
         open_at(place, config, shared, (&mut listeners, &mut senders))?;
     }
     Ok(Underlay::new(listeners, senders, scouts(config)?))
+}
+
+/// Whether a socket that was at work before goes on joining datagrams. Told to stop, the kernel would hand out those it
+/// has joined already without a word on where one ends, and all but the first would be lost.
+fn joins(udp: &UdpSocket, config: &EngineConfig) -> bool {
+    let joined = udp.has_gro();
+    if joined && !config.offloads.gro {
+        tracing::warn!(
+            "the kernel goes on joining received datagrams on a socket that was taken over: restart the daemon for \
+             --no-offload=gro to have its effect"
+        );
+    }
+    joined || config.offloads.gro
 }
 
 /// VXLAN always spreads its flows, as the kernel's does; the UDP form when asked to.
@@ -110,18 +125,18 @@ fn add_senders(
     config: &EngineConfig,
 ) -> io::Result<()> {
     for _ in 0..FLOW_PORTS {
-        senders.push(prepared(mute(address)?, form, config)?);
+        senders.push(prepared(mute(address)?, form, config, config.offloads.gro)?);
     }
     Ok(())
 }
 
-fn prepared(udp: UdpSocket, form: Form, config: &EngineConfig) -> io::Result<Socket> {
+fn prepared(udp: UdpSocket, form: Form, config: &EngineConfig, gro: bool) -> io::Result<Socket> {
     udp.report_tos()?;
     if matches!(form, Form::Vxlan { .. }) {
         udp.allow_fragments()?;
     }
     // A kernel before 5.0 has no such option: datagrams then come one by one.
-    let gro = udp.set_gro(config.offloads.gro).is_ok() && config.offloads.gro;
+    let gro = udp.set_gro(gro).is_ok() && gro;
     let segments_max = capabilities::gso_segments(&udp, &config.offloads);
     Ok(Socket {
         udp,

@@ -7,7 +7,7 @@
 
 mod loopback;
 
-use engine::{Engine, Form, IoChoice, StartError};
+use engine::{Engine, Form, IoChoice, Offloads, StartError};
 use loopback::{HEADERS, Loopback, config};
 use std::net::UdpSocket;
 use std::thread::{scope, sleep};
@@ -105,6 +105,32 @@ fn nothing_is_lost_between_engines_that_move_packets_differently() {
 #[test]
 fn a_plain_queue_is_adopted_as_it_is() {
     nothing_is_lost_between(&[IoChoice::SingleQueue]);
+}
+
+#[test]
+fn what_the_kernel_has_joined_is_read_whole_by_an_engine_that_wants_nothing_joined() {
+    let mut lab = Loopback::start(config(IoChoice::Epoll));
+    let packets: Vec<_> = (0..8)
+        .map(|number| lab.packet_inward(&[number; 100], number.into()))
+        .collect();
+    loopback::segment(&lab.peer, packets[0].len() as u16);
+    let queues = lab.engine.queues().unwrap();
+    lab.engine.halt(SOON);
+    lab.peer.send(&packets.concat()).unwrap();
+    let mut single = config(IoChoice::Epoll);
+    single.offloads = Offloads {
+        gro: false,
+        ..Offloads::default()
+    };
+    let next = Engine::adopt(single, loopback::table(), queues).unwrap();
+    next.go();
+    lab.engine = next;
+    lab.peer.send(&packets.concat()).unwrap();
+    let mut buffer = [0; 2048];
+    for number in (0..8).chain(0..8) {
+        let length = loopback::receive(&lab.inner, &mut buffer).unwrap();
+        assert_eq!(buffer[..length], [number; 100]);
+    }
 }
 
 #[test]

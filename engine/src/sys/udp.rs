@@ -66,6 +66,12 @@ impl UdpSocket {
         self.set(libc::SOL_UDP, libc::UDP_GRO, on.into())
     }
 
+    /// Whether it does.
+    pub(crate) fn has_gro(&self) -> bool {
+        self.get(libc::SOL_UDP, libc::UDP_GRO)
+            .is_ok_and(|on| on != 0)
+    }
+
     /// Whether one send may carry many datagrams.
     pub(crate) fn knows_gso(&self) -> bool {
         self.get(libc::SOL_UDP, libc::UDP_SEGMENT).is_ok()
