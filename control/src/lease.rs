@@ -3,11 +3,11 @@
 //! The value's JSON is the contract with every other node, so its bytes are fixed: field order, `PublicIPv6`
 //! always written, the backend fields left out when empty. Reading is lenient, as older nodes write less.
 
-use crate::json::{JsonError, Object};
+use crate::json::{JsonError, Object, compact};
 use crate::mac::Mac;
 use crate::subnet_key::SubnetKey;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -35,20 +35,21 @@ pub struct LeaseAttrs {
     pub bridge: Option<Box<str>>,
 }
 
-/// What a backend says of its node, as JSON text: thousands are kept, and few are ever looked into.
+/// What a backend says of its node: JSON text as it was written, but for space. Thousands are kept, few are ever looked
+/// into, and what is written again must not have changed on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendData(Box<str>);
 
-impl From<&Value> for BackendData {
-    fn from(value: &Value) -> Self {
-        Self(value.to_string().into())
+impl BackendData {
+    fn new(text: &str) -> Self {
+        Self(compact(text).into())
     }
 }
 
 impl Serialize for BackendData {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let value: Value = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
-        value.serialize(serializer)
+        let text: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        text.serialize(serializer)
     }
 }
 
@@ -86,11 +87,13 @@ impl LeaseAttrs {
         Ok(Self {
             public_ip: public_ip.filter(|address: &Ipv4Addr| !address.is_unspecified()),
             public_ipv6: object.parsed("PublicIPv6", "IPv6 address")?,
-            backend_type: object.text("BackendType")?.to_owned(),
-            backend_data: object.get("BackendData").map(BackendData::from),
-            backend_v6_data: object.get("BackendV6Data").map(BackendData::from),
+            backend_type: object.text("BackendType")?,
+            backend_data: object.get("BackendData").map(BackendData::new),
+            backend_v6_data: object.get("BackendV6Data").map(BackendData::new),
             // A name that is no text is nobody's.
-            bridge: object.get("Bridge").and_then(Value::as_str).map(Box::from),
+            bridge: object
+                .get("Bridge")
+                .and_then(|name| serde_json::from_str(name).ok()),
         })
     }
 
@@ -126,8 +129,8 @@ impl VtepData {
 
     /// The JSON other nodes read.
     pub fn to_data(self) -> BackendData {
-        let mac = self.mac.to_string();
-        BackendData::from(&serde_json::json!({ "VNI": self.vni.unwrap_or(1), "VtepMAC": mac }))
+        let (vni, mac) = (self.vni.unwrap_or(1), self.mac);
+        BackendData::new(&format!(r#"{{"VNI":{vni},"VtepMAC":"{mac}"}}"#))
     }
 }
 
@@ -162,6 +165,7 @@ mod tests {
             r#"{"PublicIP":"192.168.77.2","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"16:bd:34:0f:eb:94"}}"#,
             r#"{"PublicIP":"192.168.77.2","PublicIPv6":"fd77::2","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:5b:8b:ba:16:5f"},"BackendV6Data":{"VNI":1,"VtepMAC":"1a:fa:a1:76:a0:8e"}}"#,
             r#"{"PublicIP":"192.168.77.1","PublicIPv6":null,"BackendType":"host-gw"}"#,
+            r#"{"PublicIP":"192.168.77.1","PublicIPv6":null,"BackendData":{"b":11111111211.310001,"a":1e0,"a":"\u0041 \ud800"}}"#,
             r#"{"PublicIP":"192.168.77.1","PublicIPv6":null,"Bridge":"3f7a"}"#,
         ];
         for text in texts {
@@ -238,8 +242,7 @@ mod tests {
             "",
         ] {
             assert!(
-                VtepData::parse(&BackendData::from(&serde_json::json!({ "VtepMAC": mac })))
-                    .is_err(),
+                VtepData::parse(&BackendData::new(&format!(r#"{{"VtepMAC":"{mac}"}}"#))).is_err(),
                 "{mac}"
             );
         }

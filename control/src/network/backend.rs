@@ -75,9 +75,9 @@ const BACKENDS_OF_STOCK: [&str; 6] = [
 
 impl Backend {
     pub(super) fn parse(config: &Object) -> Result<Self, ConfigError> {
-        match config.get("Backend") {
+        match config.object("Backend")? {
             None => Ok(Self::Udp(UdpConfig::default())),
-            Some(value) => Self::of(&Object::from_value(value)?),
+            Some(options) => Self::of(&options),
         }
     }
 

@@ -94,10 +94,10 @@ impl NetworkConfig {
 
 /// The form that the `Beside` object of a backend asks for.
 pub(super) fn beside(config: &Object, backend: &Backend) -> Result<Option<Backend>, ConfigError> {
-    let Some(options) = config.get("Backend").map(Object::from_value).transpose()? else {
+    let Some(options) = config.object("Backend")? else {
         return Ok(None);
     };
-    let other = options.get("Beside").map(Object::from_value).transpose()?;
+    let other = options.object("Beside")?;
     let other = other.map(|options| Backend::of(&options)).transpose()?;
     checked(backend, other)
 }
