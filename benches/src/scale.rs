@@ -1,7 +1,12 @@
 //! Many leases: how long a daemon takes to make routes of all of them, and what that takes of memory and store.
 
+mod churn;
+
+pub use churn::Churn;
+
 use std::fmt;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,9 +131,14 @@ impl Scale {
 
 /// The record of one node.
 fn lease(number: usize) -> (String, Vec<u8>) {
-    let number = number as u32;
-    let [subnet, node] = [FIRST_SUBNET + number * SUBNET_SIZE, FIRST_NODE + number]
-        .map(std::net::Ipv4Addr::from_bits);
+    lease_of(number, 0)
+}
+
+/// The same once the node has had so many addresses before.
+fn lease_of(number: usize, moves: usize) -> (String, Vec<u8>) {
+    let (number, moves) = (number as u32, moves as u32 % 8);
+    let node = FIRST_NODE + number + (moves << 17);
+    let [subnet, node] = [FIRST_SUBNET + number * SUBNET_SIZE, node].map(Ipv4Addr::from_bits);
     let [_, a, b, c] = node.octets();
     let value = format!(
         r#"{{"PublicIP":"{node}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"0a:00:00:{a:02x}:{b:02x}:{c:02x}"}}}}"#

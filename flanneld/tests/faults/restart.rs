@@ -1,5 +1,6 @@
 //! The daemon is killed, stopped, and replaced by another one, under traffic.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use benches::Side;
@@ -7,7 +8,7 @@ use benches::traffic::Ends;
 use benches::traffic::probe::Outcome;
 use benches::traffic::streams::Streams;
 
-use super::scene::{Scene, Stage, await_until, flanneld, often};
+use super::scene::{Scene, Stage, await_until, flanneld, flanneld_before, often};
 use super::table::{assert_none_lost, ms, report};
 
 const A: Side = Side::A;
@@ -87,9 +88,9 @@ fn a_daemon_that_is_stopped_and_started_again_keeps_its_subnet() {
 }
 
 /// Another daemon takes over; how long that took.
-fn relieve(scene: &mut Scene) -> Duration {
+fn relieve(scene: &mut Scene, program: &Path) -> Duration {
     let begun = Instant::now();
-    let mut old = scene.path.add(A, flanneld(), &["--takeover"]).unwrap();
+    let mut old = scene.path.add(A, program, &["--takeover"]).unwrap();
     let status = old
         .wait()
         .unwrap_or_else(|why| panic!("{why}\n{}", scene.log(A)));
@@ -106,6 +107,10 @@ fn retransmissions(streams: &Streams, what: impl FnOnce()) -> String {
 }
 
 fn another_daemon_takes_over(form: &str, flags: &[&str]) {
+    daemons_take_over_by_turns(form, flags, "another daemon", [flanneld(); 2]);
+}
+
+fn daemons_take_over_by_turns(form: &str, flags: &[&str], who: &str, programs: [&Path; 2]) {
     let rounds = often(5, 100);
     let mut stage = Stage::new(form);
     for flag in flags {
@@ -117,12 +122,12 @@ fn another_daemon_takes_over(form: &str, flags: &[&str]) {
     let quiet = retransmissions(&streams, || std::thread::sleep(Duration::from_secs(1)));
     let mut took = Vec::new();
     let meanwhile = retransmissions(&streams, || {
-        took.extend((0..rounds).map(|_| relieve(&mut scene)));
+        took.extend((0..rounds).map(|round| relieve(&mut scene, programs[round % 2])));
     });
     let (streams, outcome) = (streams.stop().unwrap(), probe.stop());
     let options: String = flags.iter().map(|flag| format!(", {flag}")).collect();
     report(
-        &format!("another daemon takes over, {form} form{options}, {rounds} times"),
+        &format!("{who} takes over, {form} form{options}, {rounds} times"),
         Some(&outcome),
         &[
             ("took", quantiles(took)),
@@ -152,6 +157,17 @@ fn a_takeover_loses_no_packet_and_breaks_no_stream_in_vxlan_form() {
 #[test]
 fn a_takeover_loses_no_packet_with_multishot_reads_and_two_workers() {
     another_daemon_takes_over("vxlan", &["io=uring-multishot", "workers=2"]);
+}
+
+#[test]
+fn a_release_and_the_one_before_take_over_from_each_other() {
+    let programs = [flanneld_before(), flanneld()];
+    daemons_take_over_by_turns(
+        "vxlan",
+        &[],
+        "the release before, and this by turns,",
+        programs,
+    );
 }
 
 /// What came of many probes.

@@ -39,6 +39,13 @@ pub(crate) fn flanneld() -> &'static FsPath {
     FsPath::new(CHOSEN.as_deref().unwrap_or_else(built))
 }
 
+/// The daemon of the release before, where it is named; else the same once more.
+pub(crate) fn flanneld_before() -> &'static FsPath {
+    static NAMED: LazyLock<Option<OsString>> =
+        LazyLock::new(|| env::var_os("FAULTS_DAEMON_BEFORE"));
+    NAMED.as_deref().map_or_else(flanneld, FsPath::new)
+}
+
 /// What a fault lasts: long enough for every time limit, or minutes where there is time for that.
 pub(crate) fn lasting(short: u64, long: u64) -> Duration {
     let unhurried = env::var_os("FAULTS_LONG").is_some();
