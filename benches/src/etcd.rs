@@ -40,6 +40,15 @@ const ANSWER: &str = "--command-timeout=30s";
 /// What etcd says while a leader is missing.
 const LEADERLESS: [&str; 2] = ["request timed out", "no leader"];
 
+/// A version of etcd's API: each has keys of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// That of flannel up to 0.17.
+    V2,
+    /// That of flannel since 0.18.
+    V3,
+}
+
 /// What the servers are known by, and by whom.
 #[derive(Debug)]
 struct Secrets {

@@ -10,7 +10,7 @@ use console::answers::SCHEMA;
 use control::acquire::compatible;
 use control::lease::{Lease, LeaseAttrs};
 use control::network::NetworkConfig;
-use control::registry::{Snapshot, Steward, Term};
+use control::registry::{Record, Snapshot, Steward, Term};
 use control::subnet_key::SubnetKey;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -197,7 +197,7 @@ fn reserve(arguments: &Reserve) -> Result<String, String> {
     if lease.reserved {
         return Ok(format!("{} is reserved for {holder} already\n", name(key)));
     }
-    write(&*registry, key, &lease.attrs, Some(lease), Term::Reserved)?;
+    write(&*registry, Record::of(lease, Term::Reserved), Some(lease))?;
     Ok(format!(
         "reserved {} for {holder}, who holds it\n",
         name(key)
@@ -240,7 +240,12 @@ fn reserve_free(
             ..LeaseAttrs::default()
         },
     };
-    write(registry, key, &attrs, None, Term::Reserved)?;
+    let record = Record {
+        key,
+        attrs: &attrs,
+        term: Term::Reserved,
+    };
+    write(registry, record, None)?;
     let held = all
         .leases
         .iter()
@@ -274,7 +279,7 @@ fn release(arguments: &Release) -> Result<String, String> {
     }
     let lease_time = arguments.keeping.lease_time();
     let term = Term::Leased(lease_time);
-    write(&*registry, key, &lease.attrs, Some(lease), term)?;
+    write(&*registry, Record::of(lease, term), Some(lease))?;
     Ok(format!(
         "{name} is an ordinary lease of {holder} now, and ends in {} unless renewed\n",
         time(lease_time.as_secs())
@@ -293,14 +298,8 @@ fn own(lease: &Lease) -> Result<(), String> {
     ))
 }
 
-fn write(
-    registry: &dyn Steward,
-    key: SubnetKey,
-    attrs: &LeaseAttrs,
-    over: Option<&Lease>,
-    term: Term,
-) -> Result<(), String> {
-    let written = registry.write(key, attrs, over, term);
+fn write(registry: &dyn Steward, record: Record<'_>, over: Option<&Lease>) -> Result<(), String> {
+    let written = registry.write(record, over);
     written.map(drop).map_err(told)
 }
 

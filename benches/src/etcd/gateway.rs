@@ -1,10 +1,11 @@
-//! etcd's JSON gateway: calls without a process for each, for many changes or for exact times.
+//! Calls over HTTP, without a process for each, for many changes or for exact times: by version 3 etcd's JSON gateway.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 
+use super::Api;
 use crate::namespace::Namespace;
 
 /// Writes in one transaction; etcd takes no more than 128.
@@ -15,26 +16,48 @@ const TOGETHER: usize = 100;
 pub struct Gateway {
     namespace: Option<Namespace>,
     address: SocketAddr,
+    api: Api,
 }
 
 impl Gateway {
     pub(super) fn new(namespace: Option<Namespace>, address: SocketAddr) -> Self {
-        Self { namespace, address }
+        let api = Api::V3;
+        Self {
+            namespace,
+            address,
+            api,
+        }
+    }
+
+    /// The same by a version of the API.
+    pub fn by(self, api: Api) -> Self {
+        Self { api, ..self }
     }
 
     /// Writes a value.
     pub fn put(&self, key: &str, value: &[u8]) -> io::Result<()> {
-        self.post("kv/put", &pair(key, value)).map(drop)
+        match self.api {
+            Api::V3 => self.post("kv/put", &pair(key, value)).map(drop),
+            Api::V2 => self.ask_v2("PUT", key, Some(value)),
+        }
     }
 
-    /// Writes many values, some in each transaction.
+    /// Writes many values; by version 3 some in each transaction.
     pub fn put_all(&self, pairs: &[(String, Vec<u8>)]) -> io::Result<()> {
+        if self.api == Api::V2 {
+            return pairs
+                .iter()
+                .try_for_each(|(key, value)| self.put(key, value));
+        }
         let put = |(key, value): &(String, Vec<u8>)| json!({ "requestPut": pair(key, value) });
         self.all(&pairs.iter().map(put).collect::<Vec<_>>())
     }
 
-    /// Removes many keys, some in each transaction.
+    /// Removes many keys; by version 3 some in each transaction.
     pub fn delete_all(&self, keys: &[String]) -> io::Result<()> {
+        if self.api == Api::V2 {
+            return keys.iter().try_for_each(|key| self.delete(key));
+        }
         let delete = |key: &String| json!({ "requestDeleteRange": named(key) });
         self.all(&keys.iter().map(delete).collect::<Vec<_>>())
     }
@@ -46,17 +69,23 @@ impl Gateway {
 
     /// Removes a key.
     pub fn delete(&self, key: &str) -> io::Result<()> {
-        self.post("kv/deleterange", &named(key)).map(drop)
+        match self.api {
+            Api::V3 => self.post("kv/deleterange", &named(key)).map(drop),
+            Api::V2 => self.ask_v2("DELETE", key, None),
+        }
     }
 
-    /// Writes a value by version 2; the key and the value are plain words.
-    pub fn put_v2(&self, key: &str, value: &str) -> io::Result<()> {
-        let body = format!("value={value}");
+    /// A question by version 2.
+    fn ask_v2(&self, method: &str, key: &str, value: Option<&[u8]>) -> io::Result<()> {
+        let parts = key.split('/').map(|part| coded(part.as_bytes()));
+        let path = parts.collect::<Vec<_>>().join("/");
+        let form = value.map(|value| format!("value={}", coded(value)));
+        let form = form.unwrap_or_default();
         let head = format!(
-            "PUT /v2/keys{key} HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
-            body.len()
+            "{method} /v2/keys{path} HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+            form.len()
         );
-        self.ask(&head, body.as_bytes()).map(drop)
+        self.ask(&head, form.as_bytes()).map(drop)
     }
 
     /// How many calls of one kind, such as `Range`, the member has answered.
@@ -99,6 +128,17 @@ impl Gateway {
         }
         Err(io::Error::other(format!("etcd's gateway says {answer}")))
     }
+}
+
+/// A part of a path or of a form: what means something there is written by its number, and the rest is not made longer.
+/// A request may begin with no more than 4096 bytes in a line.
+fn coded(bytes: &[u8]) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~[".contains(&byte);
+    let word = |byte: &u8| match plain(*byte) {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(word).collect()
 }
 
 fn named(key: &str) -> Value {
@@ -162,5 +202,17 @@ mod tests {
         assert_eq!(etcd.keys("/n/").unwrap().len(), 249);
         assert_eq!(etcd.get("/n/1").unwrap(), "one");
         assert_eq!(gateway.calls("Txn").unwrap(), 3);
+    }
+
+    #[test]
+    fn what_goes_through_the_gateway_by_version_2_is_found_in_the_store() {
+        let mut etcd = Etcd::plan().version_2().launch().unwrap();
+        let gateway = etcd.member(0).gateway().unwrap().by(Api::V2);
+        let pairs = [("/n/a&b", "x=\u{e9}"), ("/n/c", "")];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
+        gateway.put_all(&pairs).unwrap();
+        assert_eq!(etcd.v2().get("/n/a&b").unwrap(), "x=\u{e9}");
+        gateway.delete_all(&["/n/a&b".to_owned()]).unwrap();
+        assert_eq!(etcd.v2().keys("/n").unwrap(), ["/n/c"]);
     }
 }

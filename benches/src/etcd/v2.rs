@@ -3,7 +3,7 @@
 use std::io;
 use std::process::Command;
 
-use super::Etcd;
+use super::{Api, Etcd};
 
 /// The hands an operator of an old cluster has.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +48,8 @@ impl<'a> V2<'a> {
 
     /// Makes so many changes to a key nobody reads: of more than a thousand a server forgets the first.
     pub fn churn(self, count: usize) -> io::Result<()> {
-        let gateway = self.0.members[0].gateway()?;
-        (0..count).try_for_each(|_| gateway.put_v2("/churn", "x"))
+        let gateway = self.0.members[0].gateway()?.by(Api::V2);
+        (0..count).try_for_each(|_| gateway.put("/churn", b"x"))
     }
 
     /// Does what an operator would; returns what is printed.

@@ -6,6 +6,7 @@ use control::network::NetworkConfig;
 use control::pool::Pool;
 use std::net::IpAddr;
 
+/// Their order is part of what saved inputs mean.
 const FIELDS: [&str; 24] = [
     "Network",
     "IPv6Network",

@@ -11,7 +11,7 @@ mod tests;
 use crate::clock::since_boot;
 use crate::lease::{Lease, LeaseAttrs};
 use crate::memory::told as span;
-use crate::registry::{News, RegistryError, Steward, Term, Watch};
+use crate::registry::{News, Record, RegistryError, Steward, Term, Watch};
 use crate::subnet_key::SubnetKey;
 use decide::{Step, Trouble, Way, decide};
 use shore::{Heard, Shore};
@@ -224,13 +224,13 @@ impl<'a> Bridge<'a> {
     /// Whether both stores are those of one network. A store that was emptied has no config, and removes nothing.
     fn agree(&self) -> Result<(), String> {
         let [one, other] = &self.shores;
-        if one.agreement()? == other.agreement()? {
-            return Ok(());
+        match one.agreement()?.difference(&other.agreement()?) {
+            None => Ok(()),
+            Some(what) => Err(format!(
+                "the network configs of {} and {} differ in {what}; make them alike",
+                one.store.name, other.store.name
+            )),
         }
-        Err(format!(
-            "the network configs of {} and {} differ in network, subnet length or backend; make them alike",
-            one.store.name, other.store.name
-        ))
     }
 
     /// Does what is to be done about one subnet.
@@ -326,8 +326,12 @@ impl<'a> Bridge<'a> {
         way: Way,
         left: Duration,
     ) -> Result<Lease, RegistryError> {
-        let registry = &self.shores[way.to].store.registry;
-        registry.write(record.key, &self.marked(record), over, Term::Leased(left))
+        let copy = Record {
+            key: record.key,
+            attrs: &self.marked(record),
+            term: Term::Leased(left),
+        };
+        self.shores[way.to].store.registry.write(copy, over)
     }
 
     /// Removes copies whose record is gone.

@@ -3,9 +3,10 @@
 use super::Store;
 use super::decide::Standing;
 use crate::lease::Lease;
-use crate::network::{Backend, NetworkConfig};
+use crate::network::{Backend, NetworkConfig, VxlanConfig};
 use crate::registry::{News, RegistryError};
 use crate::subnet_key::SubnetKey;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -134,25 +135,98 @@ impl Shore {
         let text = text.map_err(|error| format!("{name}: {error}"))?;
         let config = NetworkConfig::parse(&text)
             .map_err(|error| format!("{name}: the network config cannot be used: {error}"))?;
-        Ok(Agreement::of(config))
+        Ok(Agreement::of(&config))
     }
 }
 
 /// What nodes on both sides must have alike; their ranges, and who carries packets, are their own affair.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Agreement {
-    networks: Vec<(ipnet::IpNet, u8)>,
-    backend: Backend,
+    /// With the length of subnets.
+    networks: Vec<(IpNet, u8)>,
+    /// What nodes speak: first what their leases state.
+    forms: Vec<Backend>,
 }
 
 impl Agreement {
-    fn of(config: NetworkConfig) -> Self {
+    fn of(config: &NetworkConfig) -> Self {
         let networks = config.pools().map(|pool| (pool.network, pool.subnet_len));
-        let networks = networks.collect();
-        let mut backend = config.backend;
-        if let Backend::Vxlan(options) = &mut backend {
-            options.datapath = None;
+        Self {
+            networks: networks.collect(),
+            forms: config.spoken().cloned().map(without_datapath).collect(),
         }
-        Self { networks, backend }
+    }
+
+    /// In what two networks differ that should be one, if in anything.
+    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
+        if self.networks != other.networks {
+            return Some("network or subnet length");
+        }
+        let alike =
+            |one: &Backend, another: &Backend| one.name() != another.name() || one == another;
+        let alike = |one| other.forms.iter().all(|another| alike(one, another));
+        if !self.forms.iter().all(alike) {
+            return Some("the options of a backend");
+        }
+        let understood = self.understands(other) && other.understands(self);
+        (!understood).then_some("backend, and one has no Beside for that of the other")
+    }
+
+    /// Whether what the other's leases state is spoken here.
+    fn understands(&self, other: &Self) -> bool {
+        let stated = other.forms.first();
+        stated.is_none_or(|stated| self.forms.contains(stated))
+    }
+}
+
+fn without_datapath(backend: Backend) -> Backend {
+    match backend {
+        Backend::Vxlan(options) => Backend::Vxlan(VxlanConfig {
+            datapath: None,
+            ..options
+        }),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agreement(backend: &str) -> Agreement {
+        let text = format!(r#"{{"Network":"10.5.0.0/16","Backend":{backend}}}"#);
+        Agreement::of(&NetworkConfig::parse(&text).unwrap())
+    }
+
+    #[test]
+    fn nodes_understand_each_other_where_each_speaks_what_the_other_states() {
+        const UDP: &str = r#"{"Type":"udp"}"#;
+        const VXLAN: &str = r#"{"Type":"vxlan"}"#;
+        const KERNEL: &str = r#"{"Type":"vxlan","Datapath":"kernel"}"#;
+        const OTHER: &str = r#"{"Type":"vxlan","VNI":7}"#;
+        const BOTH: &str = r#"{"Type":"udp","Beside":{"Type":"vxlan"}}"#;
+        const TURNED: &str = r#"{"Type":"vxlan","Beside":{"Type":"udp"}}"#;
+        const OTHER_BESIDE: &str = r#"{"Type":"udp","Beside":{"Type":"vxlan","VNI":7}}"#;
+        let cases = [
+            (UDP, UDP, None),
+            (VXLAN, KERNEL, None),
+            (BOTH, TURNED, None),
+            (UDP, BOTH, None),
+            (UDP, VXLAN, Some("Beside")),
+            (UDP, TURNED, Some("Beside")),
+            (VXLAN, OTHER, Some("options")),
+            (VXLAN, OTHER_BESIDE, Some("options")),
+            (BOTH, OTHER_BESIDE, Some("options")),
+        ];
+        for (one, other, expected) in cases {
+            let [one, other] = [one, other].map(agreement);
+            for difference in [one.difference(&other), other.difference(&one)] {
+                match (difference, expected) {
+                    (None, None) => {}
+                    (Some(told), Some(word)) if told.contains(word) => {}
+                    _ => panic!("{one:?} {other:?}: {difference:?}"),
+                }
+            }
+        }
     }
 }

@@ -2,14 +2,15 @@
 
 use super::{Bridge, Happening, Store};
 use crate::lease::{Lease, LeaseAttrs};
-use crate::registry::{EtcdApi, EtcdOptions, EtcdRegistry, FileRegistry, Steward, Term};
+use crate::registry::{EtcdApi, EtcdOptions, EtcdRegistry, FileRegistry, Record, Steward, Term};
 use crate::subnet_key::SubnetKey;
-use benches::etcd::Etcd;
-use std::path::Path;
+use benches::etcd::{Api, Etcd};
+use std::fs;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,19 +18,93 @@ const CONFIG: &str = r#"{"Network":"10.5.0.0/16"}"#;
 /// The name in the copies of the bridges under test.
 const NAME: &str = "test";
 
-/// Two stores on servers of their own, the first of which is old.
-struct Shores {
-    etcds: [Etcd; 2],
-    stores: [Store; 2],
+/// Which two stores are joined.
+#[derive(Clone, Copy)]
+enum Pair {
+    /// Two servers, the first of which is old.
+    Versions,
+    /// Two prefixes on one server.
+    Prefixes(Api),
+    /// A directory, and a server.
+    Directory,
 }
 
-fn shores() -> Shores {
-    let etcds = [Etcd::plan().version_2(), Etcd::plan()].map(|plan| plan.launch().unwrap());
-    let shores = Shores {
-        stores: [
-            store(&etcds[0], EtcdApi::V2, "old"),
-            store(&etcds[1], EtcdApi::V3, "new"),
+/// Makes a test of each function for every kind of pair.
+macro_rules! for_every_pair {
+    ($($name:ident),+ $(,)?) => {
+        for_every_pair!(versions = Pair::Versions; $($name),+);
+        for_every_pair!(prefixes_of_version_2 = Pair::Prefixes(Api::V2); $($name),+);
+        for_every_pair!(prefixes_of_version_3 = Pair::Prefixes(Api::V3); $($name),+);
+        for_every_pair!(directory_and_etcd = Pair::Directory; $($name),+);
+    };
+    ($kind:ident = $pair:expr; $($name:ident),+) => {
+        mod $kind {
+            #[allow(unused_imports, reason = "not every kind of pair has a version")]
+            use super::{Api, Pair};
+            $(#[test]
+            fn $name() {
+                super::$name($pair);
+            })+
+        }
+    };
+}
+
+for_every_pair!(
+    records_of_each_store_are_copied_to_the_other_and_copies_to_none,
+    what_is_changed_renewed_or_removed_is_so_in_the_copy,
+    a_record_that_ran_out_is_not_brought_back,
+    copies_of_what_was_removed_meanwhile_are_removed_by_the_next_run,
+    a_reservation_is_copied_as_a_lease,
+    of_two_nodes_with_one_subnet_neither_loses_its_record,
+    a_record_that_shares_addresses_with_another_is_not_copied,
+    a_node_that_moves_to_the_other_store_keeps_its_subnet,
+    stores_that_die_and_return_lose_nothing,
+    a_store_that_was_emptied_removes_nothing_from_the_other,
+    stores_of_different_networks_are_not_joined,
+    draining_removes_the_copies_and_no_record,
+);
+
+/// Where one of the stores is, with the hands an operator has on it.
+enum Place {
+    Etcd {
+        server: usize,
+        api: Api,
+        prefix: &'static str,
+    },
+    Directory(TempDir),
+}
+
+/// Two stores, called `old` and `new`. Fields end in this order.
+struct Shores {
+    stores: [Store; 2],
+    places: [Place; 2],
+    etcds: Vec<Etcd>,
+}
+
+fn shores(pair: Pair) -> Shores {
+    let plans = match pair {
+        Pair::Versions => vec![Etcd::plan().version_2(), Etcd::plan()],
+        Pair::Prefixes(_) | Pair::Directory => vec![Etcd::plan().version_2()],
+    };
+    let plans = plans.into_iter();
+    let etcds: Vec<_> = plans.map(|plan| plan.launch().unwrap()).collect();
+    let place = |server, api, prefix| Place::Etcd {
+        server,
+        api,
+        prefix,
+    };
+    let places = match pair {
+        Pair::Versions => [place(0, Api::V2, "/net"), place(1, Api::V3, "/net")],
+        Pair::Prefixes(api) => [place(0, api, "/one"), place(0, api, "/two")],
+        Pair::Directory => [
+            Place::Directory(tempfile::tempdir().unwrap()),
+            place(0, Api::V3, "/net"),
         ],
+    };
+    let [old, new] = &places;
+    let shores = Shores {
+        stores: [old.store(&etcds, "old"), new.store(&etcds, "new")],
+        places,
         etcds,
     };
     shores.configure(0, CONFIG);
@@ -37,34 +112,86 @@ fn shores() -> Shores {
     shores
 }
 
-fn store(etcd: &Etcd, api: EtcdApi, name: &str) -> Store {
-    let options = EtcdOptions {
-        api,
-        endpoints: etcd.urls(),
-        prefix: "/net".to_owned(),
-        lease_time: DAY,
-        ..EtcdOptions::default()
-    };
-    Store {
-        name: name.to_owned(),
-        registry: Arc::new(EtcdRegistry::open(options).unwrap()),
+impl Place {
+    fn store(&self, etcds: &[Etcd], name: &str) -> Store {
+        let registry: Arc<dyn Steward> = match self {
+            Self::Etcd {
+                server,
+                api,
+                prefix,
+            } => Arc::new(registry(&etcds[*server], *api, prefix)),
+            Self::Directory(dir) => Arc::new(FileRegistry::open(dir.path(), DAY).unwrap()),
+        };
+        Store {
+            name: name.to_owned(),
+            registry,
+        }
     }
 }
 
-fn directory(path: &Path) -> Store {
-    std::fs::write(path.join("config"), CONFIG).unwrap();
-    Store {
-        name: "directory".to_owned(),
-        registry: Arc::new(FileRegistry::open(path, DAY).unwrap()),
-    }
+fn registry(etcd: &Etcd, api: Api, prefix: &str) -> EtcdRegistry {
+    let options = EtcdOptions {
+        api: match api {
+            Api::V2 => EtcdApi::V2,
+            Api::V3 => EtcdApi::V3,
+        },
+        endpoints: etcd.urls(),
+        prefix: prefix.to_owned(),
+        lease_time: DAY,
+        ..EtcdOptions::default()
+    };
+    EtcdRegistry::open(options).unwrap()
 }
 
 impl Shores {
     fn configure(&self, number: usize, text: &str) {
-        match number {
-            0 => self.etcds[0].v2().put("/net/config", text).unwrap(),
-            _ => self.etcds[1].put("/net/config", text).unwrap(),
+        match &self.places[number] {
+            Place::Directory(dir) => fs::write(dir.path().join("config"), text).unwrap(),
+            Place::Etcd {
+                server,
+                api,
+                prefix,
+            } => {
+                let (etcd, key) = (&self.etcds[*server], format!("{prefix}/config"));
+                match api {
+                    Api::V2 => etcd.v2().put(&key, text).unwrap(),
+                    Api::V3 => etcd.put(&key, text).unwrap(),
+                }
+            }
         }
+    }
+
+    /// Takes everything away, the config first where it is not all at once.
+    fn empty(&mut self, number: usize) {
+        match &self.places[number] {
+            Place::Directory(dir) => {
+                fs::remove_file(dir.path().join("config")).unwrap();
+                for record in fs::read_dir(dir.path().join("subnets")).unwrap() {
+                    fs::remove_file(record.unwrap().path()).unwrap();
+                }
+            }
+            Place::Etcd { server, .. } if self.etcds.len() > 1 => {
+                self.etcds[*server].wipe().unwrap();
+            }
+            Place::Etcd {
+                server,
+                api,
+                prefix,
+            } => {
+                let etcd = &self.etcds[*server];
+                match api {
+                    Api::V2 => etcd.v2().ctl(&["rm", "--recursive", prefix]).unwrap(),
+                    Api::V3 => etcd.ctl(&["del", "--prefix", prefix]).unwrap(),
+                };
+            }
+        }
+    }
+
+    /// The names of those that servers keep.
+    fn served(&self) -> impl Iterator<Item = &str> {
+        let all = self.places.iter().zip(&self.stores);
+        let served = all.filter(|(place, _)| matches!(place, Place::Etcd { .. }));
+        served.map(|(_, store)| &*store.name)
     }
 
     fn start(&self) -> Running {
@@ -158,6 +285,16 @@ fn attrs(node: &str) -> LeaseAttrs {
     LeaseAttrs::parse(&text).unwrap()
 }
 
+/// A record of the node that is called like its subnet.
+fn write(registry: &dyn Steward, key: &str, term: Term) -> Lease {
+    let record = Record {
+        key: subnet(key),
+        attrs: &attrs(key),
+        term,
+    };
+    registry.write(record, None).unwrap()
+}
+
 /// What a store holds, in short; nothing while it does not answer.
 fn records(registry: &dyn Steward) -> Option<Vec<String>> {
     let mut found: Vec<String> = registry
@@ -185,9 +322,8 @@ fn find(registry: &dyn Steward, key: &str) -> Lease {
     all.into_iter().find(|one| one.key == subnet(key)).unwrap()
 }
 
-#[test]
-fn records_of_each_store_are_copied_to_the_other_and_copies_to_none() {
-    let shores = shores();
+fn records_of_each_store_are_copied_to_the_other_and_copies_to_none(pair: Pair) {
+    let shores = shores(pair);
     shores.create(0, "1", "1");
     let _bridge = shores.start();
     shores.create(1, "2", "2");
@@ -204,18 +340,17 @@ fn records_of_each_store_are_copied_to_the_other_and_copies_to_none() {
     let left = |number: usize, lease| shores.registry(number).left(lease).unwrap().unwrap();
     assert!(left(1, &copy) <= left(0, &record) + Duration::from_secs(3));
     // What stock reads of it, in any version: its own fields, and one it passes over.
-    let value = shores.etcds[1].get("/net/subnets/10.5.1.0-24").unwrap();
+    let value = copy.attrs.to_json();
     assert!(value.ends_with(r#","Bridge":"test"}"#), "{value}");
 }
 
-#[test]
-fn what_is_changed_renewed_or_removed_is_so_in_the_copy() {
-    let shores = shores();
+fn what_is_changed_renewed_or_removed_is_so_in_the_copy(pair: Pair) {
+    let shores = shores(pair);
     let _bridge = shores.start();
     for (number, far) in [(0, 1), (1, 0)] {
         let hour = Term::Leased(DAY / 24);
         let home = shores.registry(number);
-        let record = home.write(subnet("1"), &attrs("1"), None, hour).unwrap();
+        let record = write(home, "1", hour);
         shores.await_records(far, &["1=1*"]);
         let renewed = home.renew(&record, &record.attrs).unwrap();
         let long = || {
@@ -230,14 +365,13 @@ fn what_is_changed_renewed_or_removed_is_so_in_the_copy() {
     }
 }
 
-#[test]
-fn a_record_that_ran_out_is_not_brought_back() {
-    let shores = shores();
+fn a_record_that_ran_out_is_not_brought_back(pair: Pair) {
+    let shores = shores(pair);
     let short = Term::Leased(Duration::from_secs(6));
     let keys = ["1", "2"];
     for (number, key) in keys.into_iter().enumerate() {
         let home = shores.registry(number);
-        home.write(subnet(key), &attrs(key), None, short).unwrap();
+        write(home, key, short);
     }
     let bridge = shores.start();
     shores.await_records(0, &["1=1", "2=2*"]);
@@ -252,9 +386,8 @@ fn a_record_that_ran_out_is_not_brought_back() {
     shores.await_records(0, &["3=3"]);
 }
 
-#[test]
-fn copies_of_what_was_removed_meanwhile_are_removed_by_the_next_run() {
-    let shores = shores();
+fn copies_of_what_was_removed_meanwhile_are_removed_by_the_next_run(pair: Pair) {
+    let shores = shores(pair);
     let bridge = shores.start();
     let record = shores.create(0, "1", "1");
     shores.await_records(1, &["1=1*"]);
@@ -265,20 +398,16 @@ fn copies_of_what_was_removed_meanwhile_are_removed_by_the_next_run() {
     shores.await_records(0, &[]);
 }
 
-#[test]
-fn a_reservation_is_copied_as_a_lease() {
-    let shores = shores();
+fn a_reservation_is_copied_as_a_lease(pair: Pair) {
+    let shores = shores(pair);
     let _bridge = shores.start();
-    let home = shores.registry(0);
-    home.write(subnet("1"), &attrs("1"), None, Term::Reserved)
-        .unwrap();
+    write(shores.registry(0), "1", Term::Reserved);
     shores.await_records(1, &["1=1*"]);
     assert!(!find(shores.registry(1), "1").reserved);
 }
 
-#[test]
-fn of_two_nodes_with_one_subnet_neither_loses_its_record() {
-    let shores = shores();
+fn of_two_nodes_with_one_subnet_neither_loses_its_record(pair: Pair) {
+    let shores = shores(pair);
     let record = shores.create(0, "1", "1");
     shores.create(1, "1", "2");
     let bridge = shores.start();
@@ -291,9 +420,8 @@ fn of_two_nodes_with_one_subnet_neither_loses_its_record() {
     shores.await_records(0, &["1=2*", "4=4"]);
 }
 
-#[test]
-fn a_record_that_shares_addresses_with_another_is_not_copied() {
-    let shores = shores();
+fn a_record_that_shares_addresses_with_another_is_not_copied(pair: Pair) {
+    let shores = shores(pair);
     let wide = "10.5.0.0-22".parse().unwrap();
     shores.registry(1).create(wide, &attrs("2")).unwrap();
     let bridge = shores.start();
@@ -302,9 +430,8 @@ fn a_record_that_shares_addresses_with_another_is_not_copied() {
     shores.await_records(1, &["0=2"]);
 }
 
-#[test]
-fn a_node_that_moves_to_the_other_store_keeps_its_subnet() {
-    let shores = shores();
+fn a_node_that_moves_to_the_other_store_keeps_its_subnet(pair: Pair) {
+    let shores = shores(pair);
     let bridge = shores.start();
     let old = shores.create(0, "1", "1");
     shores.await_records(1, &["1=1*"]);
@@ -321,71 +448,43 @@ fn a_node_that_moves_to_the_other_store_keeps_its_subnet() {
 
 #[test]
 fn copies_of_another_bridge_are_left_alone_and_not_copied_on() {
-    let shores = shores();
-    let dir = tempfile::tempdir().unwrap();
-    let third = directory(dir.path());
+    let (shores, more) = (shores(Pair::Versions), shores(Pair::Directory));
+    let third = more.stores[0].clone();
     let _one = shores.start();
-    let _other = start([shores.stores[1].clone(), third.clone()], "another");
+    let _other = start([shores.stores[1].clone(), third], "another");
     shores.create(0, "1", "1");
     shores.create(1, "2", "2");
     shores.await_records(0, &["1=1", "2=2*"]);
     shores.await_records(1, &["1=1*", "2=2"]);
-    await_until(
-        || records(&*third.registry).is_some_and(|found| found == ["2=2*"]),
-        || format!("{:?}", records(&*third.registry)),
-    );
+    more.await_records(0, &["2=2*"]);
 }
 
-#[test]
-fn a_directory_is_joined_with_etcd() {
-    let shores = shores();
-    let dir = tempfile::tempdir().unwrap();
-    let files = directory(dir.path());
-    let _bridge = start([files.clone(), shores.stores[1].clone()], NAME);
-    let record = files.registry.create(subnet("1"), &attrs("1")).unwrap();
-    shores.create(1, "2", "2");
-    shores.await_records(1, &["1=1*", "2=2"]);
-    let found = |expected: &[&str]| {
-        await_until(
-            || records(&*files.registry).is_some_and(|found| found == expected),
-            || format!("{:?}", records(&*files.registry)),
-        );
-    };
-    found(&["1=1", "2=2*"]);
-    files.registry.remove(&record).unwrap();
-    shores.await_records(1, &["2=2"]);
-}
-
-#[test]
-fn stores_that_die_and_return_lose_nothing() {
-    let mut shores = shores();
+fn stores_that_die_and_return_lose_nothing(pair: Pair) {
+    let mut shores = shores(pair);
     let bridge = shores.start();
     shores.create(0, "1", "1");
     shores.create(1, "2", "2");
     shores.await_records(0, &["1=1", "2=2*"]);
     shores.await_records(1, &["1=1*", "2=2"]);
     shores.etcds.iter_mut().for_each(Etcd::kill);
-    for name in ["lost old", "lost new"] {
-        bridge.await_line(name);
+    for name in shores.served() {
+        bridge.await_line(&format!("lost {name}"));
     }
-    for number in [1, 0] {
-        shores.etcds[number].run().unwrap();
-    }
-    for name in ["old is back", "new is back"] {
-        bridge.await_line(name);
+    shores.etcds.iter_mut().for_each(|etcd| etcd.run().unwrap());
+    for name in shores.served() {
+        bridge.await_line(&format!("{name} is back"));
     }
     shores.create(0, "3", "3");
     shores.await_records(0, &["1=1", "2=2*", "3=3"]);
     shores.await_records(1, &["1=1*", "2=2", "3=3*"]);
 }
 
-#[test]
-fn a_store_that_was_emptied_removes_nothing_from_the_other() {
-    let mut shores = shores();
+fn a_store_that_was_emptied_removes_nothing_from_the_other(pair: Pair) {
+    let mut shores = shores(pair);
     let bridge = shores.start();
     shores.create(0, "1", "1");
     shores.await_records(1, &["1=1*"]);
-    shores.etcds[0].wipe().unwrap();
+    shores.empty(0);
     bridge.await_line("waiting: old: no network config found");
     shores.await_records(1, &["1=1*"]);
     // The node writes its record again, and only then somebody a config.
@@ -396,9 +495,8 @@ fn a_store_that_was_emptied_removes_nothing_from_the_other() {
     assert_eq!(bridge.lines("removed"), 0);
 }
 
-#[test]
-fn stores_of_different_networks_are_not_joined() {
-    let shores = shores();
+fn stores_of_different_networks_are_not_joined(pair: Pair) {
+    let shores = shores(pair);
     shores.configure(1, r#"{"Network":"10.6.0.0/16"}"#);
     let bridge = shores.start();
     shores.create(0, "1", "1");
@@ -411,9 +509,8 @@ fn stores_of_different_networks_are_not_joined() {
     assert_eq!(bridge.lines("waiting"), 1);
 }
 
-#[test]
-fn draining_removes_the_copies_and_no_record() {
-    let shores = shores();
+fn draining_removes_the_copies_and_no_record(pair: Pair) {
+    let shores = shores(pair);
     let bridge = shores.start();
     shores.create(0, "1", "1");
     shores.create(1, "2", "2");

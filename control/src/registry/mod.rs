@@ -4,7 +4,7 @@
 //! callback on a thread the store owns. A record is only ever changed in the version its author has seen, so
 //! no node can overwrite what another one wrote.
 
-use crate::lease::{Lease, LeaseAttrs};
+use crate::lease::{Lease, LeaseAttrs, Revision};
 use crate::subnet_key::SubnetKey;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -49,13 +49,57 @@ pub trait Steward: Registry {
     fn left(&self, seen: &Lease) -> Result<Option<Duration>, RegistryError>;
 
     /// Writes a record where there is none, or over the version given.
-    fn write(
-        &self,
-        key: SubnetKey,
-        attrs: &LeaseAttrs,
-        over: Option<&Lease>,
-        term: Term,
-    ) -> Result<Lease, RegistryError>;
+    fn write(&self, record: Record<'_>, over: Option<&Lease>) -> Result<Lease, RegistryError>;
+}
+
+/// A record as it is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The subnets it is about.
+    pub key: SubnetKey,
+    /// What its node says of itself.
+    pub attrs: &'a LeaseAttrs,
+    /// How long it is to last.
+    pub term: Term,
+}
+
+impl<'a> Record<'a> {
+    /// What a lease says, to last so long.
+    pub fn of(lease: &'a Lease, term: Term) -> Self {
+        Self {
+            key: lease.key,
+            attrs: &lease.attrs,
+            term,
+        }
+    }
+
+    /// One of a node that has none.
+    pub(crate) fn first(key: SubnetKey, attrs: &'a LeaseAttrs, lease_time: Duration) -> Self {
+        let term = Term::Leased(lease_time);
+        Self { key, attrs, term }
+    }
+
+    /// One in the place of another: a reservation stays one.
+    pub(crate) fn after(seen: &Lease, attrs: &'a LeaseAttrs, lease_time: Duration) -> Self {
+        let first = Self::first(seen.key, attrs, lease_time);
+        match seen.reserved {
+            true => Self {
+                term: Term::Reserved,
+                ..first
+            },
+            false => first,
+        }
+    }
+
+    /// The same once it is written.
+    pub(crate) fn written(self, revision: Revision) -> Lease {
+        Lease {
+            key: self.key,
+            attrs: self.attrs.clone(),
+            reserved: self.term.is_reserved(),
+            revision,
+        }
+    }
 }
 
 /// How long a record lasts.
@@ -71,14 +115,6 @@ impl Term {
     /// Whether it lasts without being renewed.
     pub fn is_reserved(self) -> bool {
         self == Self::Reserved
-    }
-
-    /// What renewing a record makes of it.
-    pub(crate) fn of(seen: &Lease, lease_time: Duration) -> Self {
-        match seen.reserved {
-            true => Self::Reserved,
-            false => Self::Leased(lease_time),
-        }
     }
 }
 

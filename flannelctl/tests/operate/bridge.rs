@@ -4,23 +4,23 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::daemon::Daemon;
-use benches::etcd::Etcd;
+use benches::etcd::{Api, Etcd, Plan};
 use benches::lab::Subnet;
 use benches::scratch::Scratch;
 use benches::{Lab, Profile, Side};
 use control::lease::{Lease, LeaseAttrs};
-use control::registry::{EtcdApi, EtcdOptions, EtcdRegistry, Registry};
+use control::registry::{EtcdApi, EtcdOptions, EtcdRegistry, FileRegistry, Steward};
 
 use super::scene::flanneld;
 
-const CONFIG: &str = "/coreos.com/network/config";
-const VXLAN: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
 const PATIENCE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn await_until(mut holds: impl FnMut() -> bool, what: impl Fn() -> String) {
     let deadline = Instant::now() + PATIENCE;
@@ -30,43 +30,137 @@ fn await_until(mut holds: impl FnMut() -> bool, what: impl Fn() -> String) {
     }
 }
 
-/// An etcd of both versions with the config in both.
-fn both_versions(plan: benches::etcd::Plan) -> Etcd {
-    let etcd = plan.version_2().launch().unwrap();
-    etcd.put(CONFIG, VXLAN).unwrap();
-    etcd.v2().put(CONFIG, VXLAN).unwrap();
-    etcd
+/// Where one of two stores is.
+enum Place {
+    Etcd(Api, &'static str),
+    Directory(PathBuf),
 }
 
-fn tell_bridge(command: &mut Command, etcd: &Etcd) {
-    command.arg("bridge");
-    command.arg(format!("--from=v2:{}", etcd.url()));
-    command.arg(format!("--to=v3:{}", etcd.url()));
+/// Two stores, each with a config whose range is its own. Fields end in this order.
+struct Stores {
+    places: [Place; 2],
+    etcd: Etcd,
+    scratch: Scratch,
 }
 
-/// Two nodes, the first of which keeps its lease by version 2, the second by version 3.
+/// Which two they are.
+#[derive(Clone, Copy)]
+enum Pair {
+    Versions,
+    Prefixes(Api),
+    DirectoryAndEtcd,
+}
+
+impl Stores {
+    fn new(pair: Pair, plan: Plan) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let usual = "/coreos.com/network";
+        let stores = Self {
+            places: match pair {
+                Pair::Versions => [Place::Etcd(Api::V2, usual), Place::Etcd(Api::V3, usual)],
+                Pair::Prefixes(api) => ["/one", "/two"].map(|prefix| Place::Etcd(api, prefix)),
+                Pair::DirectoryAndEtcd => [
+                    Place::Directory(scratch.path().to_owned()),
+                    Place::Etcd(Api::V3, usual),
+                ],
+            },
+            etcd: plan.version_2().launch().unwrap(),
+            scratch,
+        };
+        stores.configure(0, "10.5.1.0", "10.5.60.0");
+        stores.configure(1, "10.5.61.0", "10.5.120.0");
+        stores
+    }
+
+    fn configure(&self, number: usize, min: &str, max: &str) {
+        let text = format!(
+            r#"{{"Network":"10.5.0.0/16","SubnetMin":"{min}","SubnetMax":"{max}","Backend":{{"Type":"vxlan"}}}}"#
+        );
+        match &self.places[number] {
+            Place::Etcd(Api::V2, prefix) => {
+                let key = format!("{prefix}/config");
+                self.etcd.v2().put(&key, &text).unwrap();
+            }
+            Place::Etcd(Api::V3, prefix) => {
+                self.etcd.put(&format!("{prefix}/config"), &text).unwrap();
+            }
+            Place::Directory(dir) => std::fs::write(dir.join("config"), text).unwrap(),
+        }
+    }
+
+    /// How a store is named to a bridge.
+    fn name(&self, number: usize) -> String {
+        match &self.places[number] {
+            Place::Etcd(Api::V2, prefix) => format!("v2:{}{prefix}", self.etcd.url()),
+            Place::Etcd(Api::V3, prefix) => format!("v3:{}{prefix}", self.etcd.url()),
+            Place::Directory(dir) => format!("file:{}", dir.display()),
+        }
+    }
+
+    fn bridge(&self) -> [String; 3] {
+        let [from, to] = [0, 1].map(|number| self.name(number));
+        [
+            "bridge".to_owned(),
+            format!("--from={from}"),
+            format!("--to={to}"),
+        ]
+    }
+
+    /// How a store is named to a daemon.
+    fn flags(&self, number: usize) -> Vec<String> {
+        match &self.places[number] {
+            Place::Etcd(api, prefix) => vec![
+                format!("--etcd-api={}", if *api == Api::V2 { "v2" } else { "v3" }),
+                format!("--etcd-prefix={prefix}"),
+                format!("--etcd-endpoints={}", self.etcd.url()),
+            ],
+            Place::Directory(dir) => vec![format!("--store=file:{}", dir.display())],
+        }
+    }
+
+    fn registry(&self, number: usize) -> Box<dyn Steward> {
+        match &self.places[number] {
+            Place::Directory(dir) => Box::new(FileRegistry::open(dir, DAY).unwrap()),
+            Place::Etcd(api, prefix) => {
+                let options = EtcdOptions {
+                    api: match api {
+                        Api::V2 => EtcdApi::V2,
+                        Api::V3 => EtcdApi::V3,
+                    },
+                    endpoints: self.etcd.urls(),
+                    prefix: (*prefix).to_owned(),
+                    lease_time: DAY,
+                    ..EtcdOptions::default()
+                };
+                Box::new(EtcdRegistry::open(options).unwrap())
+            }
+        }
+    }
+}
+
+/// Two nodes, each with a store of its own.
 struct Scene {
     daemons: Vec<Daemon>,
-    etcd: Etcd,
+    stores: Stores,
     lab: Lab,
 }
 
 impl Scene {
-    fn new() -> Self {
+    fn new(pair: Pair) -> Self {
         let lab = Lab::new(Profile::Offload).unwrap();
         let plan = Etcd::plan().member(lab.node(Side::A), Side::A.underlay().into());
         let mut scene = Self {
             daemons: Vec::new(),
-            etcd: both_versions(plan.unwrap()),
+            stores: Stores::new(pair, plan.unwrap()),
             lab,
         };
-        for (side, api) in [(Side::A, "v2"), (Side::B, "v3")] {
-            let flags = [
-                format!("--etcd-api={api}"),
-                format!("--etcd-endpoints={}", scene.etcd.url()),
-                format!("--subnet-file={}", scene.subnet_file(side).display()),
-                "--iface=eth0".to_owned(),
-            ];
+        for side in Side::BOTH {
+            let mut flags = scene.stores.flags(side as usize);
+            flags.push(format!(
+                "--subnet-file={}",
+                scene.subnet_file(side).display()
+            ));
+            flags.push("--iface=eth0".to_owned());
             scene.start(side, &flanneld().to_string_lossy(), |command| {
                 command.args(flags);
             });
@@ -86,15 +180,13 @@ impl Scene {
     }
 
     fn start_bridge(&mut self) {
-        let mut tell = Command::new("unused");
-        tell_bridge(&mut tell, &self.etcd);
-        let words: Vec<_> = tell.get_args().map(ToOwned::to_owned).collect();
+        let words = self.stores.bridge();
         self.start(Side::A, env!("CARGO_BIN_EXE_flannelctl"), |command| {
             command.args(words);
         });
     }
 
-    fn subnet_file(&self, side: Side) -> std::path::PathBuf {
+    fn subnet_file(&self, side: Side) -> PathBuf {
         self.lab.scratch().join(format!("subnet-{side:?}.env"))
     }
 
@@ -140,7 +232,21 @@ fn exchange(scene: &Scene, from: Side, to: Side, address: std::net::Ipv4Addr) {
 
 #[test]
 fn a_node_on_version_2_and_one_on_version_3_form_one_network_across_a_bridge() {
-    let mut scene = Scene::new();
+    two_nodes_form_one_network(Pair::Versions);
+}
+
+#[test]
+fn nodes_on_two_prefixes_form_one_network_across_a_bridge() {
+    two_nodes_form_one_network(Pair::Prefixes(Api::V3));
+}
+
+#[test]
+fn a_node_on_a_directory_and_one_on_etcd_form_one_network_across_a_bridge() {
+    two_nodes_form_one_network(Pair::DirectoryAndEtcd);
+}
+
+fn two_nodes_form_one_network(pair: Pair) {
+    let mut scene = Scene::new(pair);
     let ready = |scene: &Scene| Side::BOTH.iter().all(|side| scene.told(*side).is_some());
     await_until(|| ready(&scene), || scene.logs());
     let subnets = Side::BOTH.map(|side| {
@@ -175,23 +281,14 @@ fn a_node_on_version_2_and_one_on_version_3_form_one_network_across_a_bridge() {
 
 /// A store and what its nodes have in it.
 struct Shore {
-    registry: EtcdRegistry,
+    registry: Box<dyn Steward>,
     records: BTreeMap<String, Lease>,
 }
 
 impl Shore {
-    fn new(etcd: &Etcd, api: EtcdApi) -> Self {
-        let options = EtcdOptions {
-            api,
-            endpoints: etcd.urls(),
-            prefix: "/coreos.com/network".to_owned(),
-            lease_time: Duration::from_secs(86_400),
-            ..EtcdOptions::default()
-        };
-        Self {
-            registry: EtcdRegistry::open(options).unwrap(),
-            records: BTreeMap::new(),
-        }
+    fn new(registry: Box<dyn Steward>) -> Self {
+        let records = BTreeMap::new();
+        Self { registry, records }
     }
 
     /// A node of one of these subnets comes, goes or moves.
@@ -224,15 +321,30 @@ impl Shore {
 
 #[test]
 fn a_bridge_killed_at_any_moment_loses_nothing_and_brings_nothing_back() {
-    const KILLS: u64 = 25;
-    let (etcd, scratch) = (both_versions(Etcd::plan()), Scratch::new().unwrap());
-    let mut shores = [EtcdApi::V2, EtcdApi::V3].map(|api| Shore::new(&etcd, api));
+    kill_again_and_again(Pair::Versions, 25);
+}
+
+#[test]
+fn a_bridge_between_prefixes_killed_at_any_moment_loses_nothing() {
+    for api in [Api::V2, Api::V3] {
+        kill_again_and_again(Pair::Prefixes(api), 8);
+    }
+}
+
+#[test]
+fn a_bridge_to_a_directory_killed_at_any_moment_loses_nothing() {
+    kill_again_and_again(Pair::DirectoryAndEtcd, 8);
+}
+
+fn kill_again_and_again(pair: Pair, kills: u64) {
+    let stores = Stores::new(pair, Etcd::plan());
+    let mut shores = [0, 1].map(|number| Shore::new(stores.registry(number)));
     let start = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flannelctl"));
-        tell_bridge(&mut command, &etcd);
-        Daemon::start(&mut command, &scratch.path().join("log")).unwrap()
+        command.args(stores.bridge());
+        Daemon::start(&mut command, &stores.scratch.path().join("log")).unwrap()
     };
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let mut bridge = start();
         for change in 0..8_u64 {
             let dice = (kill * 8 + change).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;

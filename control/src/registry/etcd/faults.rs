@@ -3,7 +3,7 @@
 
 use super::{EtcdApi, EtcdOptions, EtcdRegistry};
 use crate::lease::LeaseAttrs;
-use crate::registry::{News, Registry, RegistryError, Steward, Term, Watch};
+use crate::registry::{News, Record, Registry, RegistryError, Steward, Term, Watch};
 use crate::subnet_key::SubnetKey;
 use benches::authority::{Authority, Identity};
 use benches::etcd::{Clients, Etcd, Plan};
@@ -141,20 +141,22 @@ pub(super) fn keys_beside_the_subnets_are_no_leases(dialect: &dyn Dialect) {
 pub(super) fn a_record_lasts_as_long_as_its_writer_wants(dialect: &dyn Dialect) {
     let server = server(dialect);
     let registry = open(dialect, &[server.url()]);
-    let month = Term::Leased(30 * DAY);
-    let lease = registry
-        .write(key("10.5.1.0-24"), &node("1.2.3.4"), None, month)
-        .unwrap();
+    let attrs = node("1.2.3.4");
+    let record = |term| Record {
+        key: key("10.5.1.0-24"),
+        attrs: &attrs,
+        term,
+    };
+    let month = record(Term::Leased(30 * DAY));
+    let lease = registry.write(month, None).unwrap();
     let left = registry.left(&lease).unwrap().unwrap();
     assert!(left > 29 * DAY && left <= 30 * DAY, "{left:?}");
     let kept = registry
-        .write(lease.key, &lease.attrs, Some(&lease), Term::Reserved)
+        .write(record(Term::Reserved), Some(&lease))
         .unwrap();
     assert_eq!((kept.reserved, registry.left(&kept).unwrap()), (true, None));
-    let short = Term::Leased(Duration::from_secs(1));
-    let ending = registry
-        .write(kept.key, &kept.attrs, Some(&kept), short)
-        .unwrap();
+    let short = record(Term::Leased(Duration::from_secs(1)));
+    let ending = registry.write(short, Some(&kept)).unwrap();
     while !registry.snapshot().unwrap().leases.is_empty() {
         std::thread::sleep(Duration::from_millis(50));
     }

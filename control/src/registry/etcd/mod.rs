@@ -6,10 +6,12 @@ mod choice;
 mod faults;
 mod outage;
 mod pool;
+mod speech;
 mod v2;
 mod v3;
+mod watcher;
 
-use super::{News, Registry, RegistryError, Snapshot, Steward, Term, Watch};
+use super::{News, Record, Registry, RegistryError, Snapshot, Steward, Watch};
 use crate::lease::{Lease, LeaseAttrs};
 use crate::subnet_key::SubnetKey;
 use choice::{Choice, Version};
@@ -100,14 +102,8 @@ impl Steward for EtcdRegistry {
         self.0.made()?.left(seen)
     }
 
-    fn write(
-        &self,
-        key: SubnetKey,
-        attrs: &LeaseAttrs,
-        over: Option<&Lease>,
-        term: Term,
-    ) -> Result<Lease, RegistryError> {
-        self.0.made()?.write(key, attrs, over, term)
+    fn write(&self, record: Record<'_>, over: Option<&Lease>) -> Result<Lease, RegistryError> {
+        self.0.made()?.write(record, over)
     }
 }
 

@@ -17,7 +17,7 @@ mod tests;
 mod watcher;
 
 use super::{
-    BadRecord, News, Registry, RegistryError, Snapshot, Steward, Term, Watch, parse_record,
+    BadRecord, News, Record, Registry, RegistryError, Snapshot, Steward, Term, Watch, parse_record,
 };
 use crate::atomic_file;
 use crate::lease::{Lease, LeaseAttrs, Revision};
@@ -192,13 +192,8 @@ impl FileRegistry {
     }
 
     /// Writes where the version expected stands; `None` where another one does.
-    fn try_write(
-        &self,
-        key: SubnetKey,
-        attrs: &LeaseAttrs,
-        over: Option<&Lease>,
-        term: Term,
-    ) -> io::Result<Option<Lease>> {
+    fn try_write(&self, record: Record<'_>, over: Option<&Lease>) -> io::Result<Option<Lease>> {
+        let Record { key, attrs, term } = record;
         let _lock = self.lock()?;
         let now = self.now()?;
         let found = absent_as_none(self.read_entry(&key.to_string()))?;
@@ -280,12 +275,11 @@ impl Registry for FileRegistry {
     }
 
     fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        self.write(key, attrs, None, Term::Leased(self.lease_time))
+        self.write(Record::first(key, attrs, self.lease_time), None)
     }
 
     fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        let term = Term::of(seen, self.lease_time);
-        self.write(seen.key, attrs, Some(seen), term)
+        self.write(Record::after(seen, attrs, self.lease_time), Some(seen))
     }
 
     fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
@@ -310,17 +304,11 @@ impl Steward for FileRegistry {
             .map_err(|error| self.unavailable(&error))
     }
 
-    fn write(
-        &self,
-        key: SubnetKey,
-        attrs: &LeaseAttrs,
-        over: Option<&Lease>,
-        term: Term,
-    ) -> Result<Lease, RegistryError> {
+    fn write(&self, record: Record<'_>, over: Option<&Lease>) -> Result<Lease, RegistryError> {
         let written = self
-            .try_write(key, attrs, over, term)
+            .try_write(record, over)
             .map_err(|error| self.unavailable(&error))?;
-        written.ok_or(RegistryError::Conflict(key))
+        written.ok_or(RegistryError::Conflict(record.key))
     }
 }
 

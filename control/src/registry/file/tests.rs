@@ -135,13 +135,18 @@ fn a_record_lasts_as_long_as_its_writer_wants() {
     let store = directory.store();
     let (key, attrs) = ("10.5.1.0-24".parse().unwrap(), LeaseAttrs::default());
     for time in [DAY / 24, 30 * DAY] {
-        let lease = store.write(key, &attrs, None, Term::Leased(time)).unwrap();
+        let record = |term| Record {
+            key,
+            attrs: &attrs,
+            term,
+        };
+        let lease = store.write(record(Term::Leased(time)), None).unwrap();
         let left = store.left(&lease).unwrap().unwrap();
         assert!(left <= time && left > time - DAY / 48, "{left:?}");
-        let kept = store.write(key, &attrs, Some(&lease), Term::Reserved);
+        let kept = store.write(record(Term::Reserved), Some(&lease));
         let kept = kept.unwrap();
         assert_eq!((kept.reserved, store.left(&kept).unwrap()), (true, None));
-        let again = store.write(key, &attrs, Some(&kept), Term::Leased(DAY));
+        let again = store.write(record(Term::Leased(DAY)), Some(&kept));
         store.remove(&again.unwrap()).unwrap();
     }
 }

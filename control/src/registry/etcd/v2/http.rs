@@ -1,7 +1,7 @@
 //! Questions to one server over HTTP, of which version 2 is made. Connections are used again; an answer that is waited
 //! for at length, as a watch's, has one of its own.
 
-use super::answer::Said;
+use super::answer::{Change, NOT_FOUND, Node, Said};
 use crate::registry::etcd::EtcdOptions;
 use crate::registry::etcd::pool::{CALL_LIMIT, CONNECT_LIMIT, Failure, Link, read};
 use base64::Engine as _;
@@ -12,6 +12,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use serde::Deserialize;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 const ANSWER_MAX: usize = 64 << 20;
 /// Connections kept for the next question: one, and one for the calls beside a watch.
 const IDLE_MAX: usize = 2;
+/// How long a connection may be silent before its other end is asked for, how long between, and how often.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(2), 3);
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Where every answer tells the number of the last change.
 const INDEX: &str = "x-etcd-index";
@@ -37,7 +40,7 @@ type Line = SendRequest<Full<Bytes>>;
 
 /// One server.
 #[derive(Clone)]
-pub(super) struct Client(Arc<Server>);
+pub(in crate::registry::etcd) struct Client(Arc<Server>);
 
 struct Server {
     host: String,
@@ -51,7 +54,7 @@ struct Server {
 
 /// Why a question was not answered.
 #[derive(Debug)]
-pub(super) enum Error {
+pub(in crate::registry::etcd) enum Error {
     /// This server does not speak version 2.
     Unspoken,
     /// It answers, and will not do it.
@@ -105,6 +108,15 @@ impl Client {
         let reply = self.begin(method, path, form).await?;
         let index = reply.index;
         Ok((reply.said().await?, index))
+    }
+
+    /// What stands at a path, if anything does, and the number of the last change anywhere in the store.
+    pub(super) async fn read(&self, path: &str) -> Result<(Option<Node>, u64), Error> {
+        match self.ask(Method::GET, path, String::new()).await? {
+            (Said::Done(Change { node, .. }), index) => Ok((Some(node), index)),
+            (Said::Refused(refusal), index) if refusal.code == NOT_FOUND => Ok((None, index)),
+            (Said::Refused(refusal), _) => Err(Error::Denied(refusal.why)),
+        }
     }
 
     /// Whether the server says that it is of before version 3.
@@ -232,6 +244,7 @@ impl Server {
         let stream = stream.map_err(|error| trouble(&error))?;
         // Questions are short and waited for.
         let _ = stream.set_nodelay(true);
+        keep_alive(&stream).map_err(|error| trouble(&error))?;
         let Some((connector, name)) = &self.tls else {
             return shake_hands(stream).await;
         };
@@ -257,6 +270,15 @@ impl Server {
         // Nothing in here can be left half done.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has the kernel find out where a connection is forgotten on the way, as by a firewall that was started anew.
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    let (idle, between, count) = KEEP_ALIVE;
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, between)?;
+    sockopt::set_tcp_keepcnt(stream, count)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 /// Begins to speak HTTP; whoever drives the runtime keeps the connection going.

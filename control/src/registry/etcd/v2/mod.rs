@@ -5,9 +5,11 @@
 //! PREFIX/subnets/10.5.26.0-24     lease value, with a time to live, or without: a reservation
 //! ```
 //!
-//! As with version 3, a runtime with a single thread's worth of work is driven by whoever waits. Every write names the
-//! version it is based on (`prevExist`, `prevIndex`). Where the first answer was lost and the question was repeated,
-//! the outcome is a conflict: whoever wrote then reads, and finds what stands there to be its own.
+//! Every write names the version it is based on (`prevExist`, `prevIndex`). Where the first answer was lost and the
+//! question was repeated, the outcome is a conflict: whoever wrote then reads, and finds what stands there to be its own.
+//!
+//! Nothing is asked about the prefix itself, only about what is below it: by a role that has the right to `PREFIX/*`, as
+//! flannel's roles do, a server tells no more.
 
 mod answer;
 mod http;
@@ -15,53 +17,40 @@ mod http;
 mod tests;
 mod watcher;
 
+use super::clean;
 use super::pool::Pool;
-use super::{EtcdOptions, clean};
-use crate::lease::{Lease, LeaseAttrs, Revision};
-use crate::registry::{
-    BadRecord, News, Registry, RegistryError, Snapshot, Steward, Term, Watch, parse_record,
-};
+use super::speech::{Listing, Speech, Spoken};
+use super::watcher::{End, Teller};
+use crate::lease::{Lease, Revision};
+use crate::registry::{BadRecord, Record, RegistryError, Term, parse_record};
 use crate::subnet_key::SubnetKey;
 use answer::{COMPARE_FAILED, Change, EXISTS, NOT_FOUND, Node, Refusal, Said};
 use http::{Client, Error};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use std::io;
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
-use watcher::Watcher;
 
 /// Where all keys are.
 const KEYS: &str = "/v2/keys";
 /// A reading that a majority agrees with.
 const QUORUM: &str = "?quorum=true";
+/// With all that is in a directory.
+const RECURSIVE: &str = "&recursive=true";
+
+/// The config, below the prefix.
+const CONFIG: &str = "config";
+/// The directory with all records in it.
+const SUBNETS: &str = "subnets";
 
 /// Leases kept in etcd by version 2 of its API.
-#[derive(Clone, Debug)]
-pub(crate) struct EtcdV2(Arc<Inner>);
+pub(super) type EtcdV2 = Spoken<Store>;
 
-#[derive(Debug)]
-struct Inner {
-    runtime: Runtime,
-    store: Store,
-}
-
-/// The asynchronous side.
-struct Store {
+/// The keys of a network on some servers.
+pub(super) struct Store {
     pool: Pool<Client>,
     /// A path with a slash in front and none behind; nothing for the root.
     prefix: String,
-    lease_time: Duration,
-}
-
-/// All there is at one moment.
-#[derive(Default)]
-struct Listing {
-    snapshot: Snapshot,
-    config: Option<String>,
-    /// The number of the last change before it.
-    index: u64,
 }
 
 /// What a path stands for.
@@ -75,111 +64,40 @@ enum Place<'a> {
 }
 
 impl EtcdV2 {
-    /// Prepares to talk to etcd. No server is contacted yet, but files named must be readable.
-    pub(crate) fn open(options: EtcdOptions) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let prefix = match clean(&options.prefix).trim_start_matches('/') {
-            "" => String::new(),
-            prefix => format!("/{prefix}"),
-        };
-        let lease_time = options.lease_time;
-        let pool = Pool::new(options)?;
-        Ok(Self(Arc::new(Inner {
-            runtime,
-            store: Store {
-                pool,
-                prefix,
-                lease_time,
-            },
-        })))
-    }
-
     /// How many records there are, and whether there is a config; `None` where this version is not spoken.
     pub(super) fn contents(&self) -> Result<Option<(usize, bool)>, RegistryError> {
-        let store = &self.0.store;
-        let listing = self.block(store.pool.call(
-            async |client| match store.listing(&client).await {
-                Err(Error::Unspoken) => Ok(None),
-                listing => listing.map(Some),
-            },
-        ))?;
+        let list = async |client| match self.store().list_by(&client).await {
+            Err(Error::Unspoken) => Ok(None),
+            listing => listing.map(Some),
+        };
+        let listing = self.block(self.store().pool.call(list))?;
         Ok(listing.map(|all| (all.snapshot.keys().count(), all.config.is_some())))
     }
 
     /// Whether the server says that it is of before version 3.
     pub(super) fn is_before_v3(&self) -> bool {
-        let old = self.block(
-            self.0
-                .store
-                .pool
-                .call(async |client| client.is_before_v3().await),
-        );
-        old.unwrap_or_default()
-    }
-
-    fn block<T>(&self, work: impl Future<Output = T>) -> T {
-        self.0.runtime.block_on(work)
+        let ask = async |client: Client| client.is_before_v3().await;
+        self.block(self.store().pool.call(ask)).unwrap_or_default()
     }
 }
 
-impl Registry for EtcdV2 {
-    fn config(&self) -> Result<String, RegistryError> {
-        let text = self.block(self.0.store.config())?;
-        text.ok_or_else(|| RegistryError::NoConfig(self.0.store.config_cure()))
-    }
+impl Speech for Store {
+    type Link = Client;
+    /// How many signs of life were asked for.
+    type Lesson = u32;
 
-    fn lease_time(&self) -> Duration {
-        self.0.store.lease_time
-    }
-
-    fn snapshot(&self) -> Result<Snapshot, RegistryError> {
-        Ok(self.block(self.0.store.list())?.snapshot)
-    }
-
-    fn create(&self, key: SubnetKey, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        self.write(key, attrs, None, Term::Leased(self.lease_time()))
-    }
-
-    fn renew(&self, seen: &Lease, attrs: &LeaseAttrs) -> Result<Lease, RegistryError> {
-        let term = Term::of(seen, self.lease_time());
-        self.write(seen.key, attrs, Some(seen), term)
-    }
-
-    fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
-        self.block(self.0.store.remove(seen))
-    }
-
-    fn watch(&self, news: Box<dyn FnMut(News) + Send>) -> Result<Watch, RegistryError> {
-        Watcher::start(Arc::clone(&self.0), news)
-            .map_err(|error| RegistryError::Unavailable(error.to_string()))
-    }
-}
-
-impl Steward for EtcdV2 {
-    fn left(&self, seen: &Lease) -> Result<Option<Duration>, RegistryError> {
-        if seen.reserved {
-            return Ok(None);
-        }
-        let seconds = match self.block(self.0.store.get(&seen.key.to_string()))? {
-            Ok(node) if node.modified_index == seen.revision.0 => node.ttl.unwrap_or_default(),
-            _ => 0,
+    fn new(pool: Pool<Client>, prefix: &str) -> Self {
+        let prefix = match clean(prefix).trim_start_matches('/') {
+            "" => String::new(),
+            prefix => format!("/{prefix}"),
         };
-        let seconds = u64::try_from(seconds).unwrap_or_default();
-        Ok(Some(Duration::from_secs(seconds)))
+        Self { pool, prefix }
     }
 
-    fn write(
-        &self,
-        key: SubnetKey,
-        attrs: &LeaseAttrs,
-        over: Option<&Lease>,
-        term: Term,
-    ) -> Result<Lease, RegistryError> {
-        self.block(self.0.store.write(key, attrs, over, term))
+    fn pool(&self) -> &Pool<Client> {
+        &self.pool
     }
-}
 
-impl Store {
     fn config_cure(&self) -> String {
         let prefix = &self.prefix;
         format!(
@@ -187,6 +105,69 @@ impl Store {
         )
     }
 
+    async fn config(&self) -> Result<Option<String>, RegistryError> {
+        let read = async |client: Client| self.config_by(&client).await;
+        self.pool.call(read).await
+    }
+
+    async fn list(&self) -> Result<Listing, RegistryError> {
+        let list = async |client: Client| self.list_by(&client).await;
+        self.pool.call(list).await
+    }
+
+    async fn left(&self, seen: &Lease) -> Result<Duration, RegistryError> {
+        let target = self.record_target(seen.key) + QUORUM;
+        let seconds = match self.ask(Method::GET, &target, "").await? {
+            Ok(node) if node.modified_index == seen.revision.0 => node.ttl.unwrap_or_default(),
+            _ => 0,
+        };
+        let seconds = u64::try_from(seconds).unwrap_or_default();
+        Ok(Duration::from_secs(seconds))
+    }
+
+    async fn write(
+        &self,
+        record: Record<'_>,
+        over: Option<&Lease>,
+    ) -> Result<Lease, RegistryError> {
+        let condition = match over {
+            Some(seen) => format!("prevIndex={}", seen.revision.0),
+            None => "prevExist=false".to_owned(),
+        };
+        let ttl = match record.term {
+            Term::Leased(time) => format!("&ttl={}", time.as_secs().max(1)),
+            Term::Reserved => String::new(),
+        };
+        let value = record.attrs.to_json();
+        let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
+        let form = format!("{condition}{ttl}&value={value}");
+        let target = self.record_target(record.key);
+        match self.ask(Method::PUT, &target, &form).await? {
+            Ok(node) => Ok(record.written(revision(&node))),
+            Err(refusal) => Err(conflict(record.key, refusal)),
+        }
+    }
+
+    async fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
+        let target = self.record_target(seen.key);
+        let target = format!("{target}?prevIndex={}", seen.revision.0);
+        match self.ask(Method::DELETE, &target, "").await? {
+            Err(refusal) if refusal.code != NOT_FOUND => Err(conflict(seen.key, refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn follow(
+        &self,
+        all: Listing,
+        teller: &mut Teller,
+        signs: &mut u32,
+    ) -> Result<Infallible, End> {
+        self.hear(all, teller, signs).await
+    }
+}
+
+impl Store {
     /// Where to ask about a path below the prefix.
     fn target(&self, path: &str) -> String {
         let parts = self.prefix.split('/').chain(path.split('/'));
@@ -195,17 +176,17 @@ impl Store {
         KEYS.to_owned() + &coded.collect::<String>()
     }
 
-    fn record_target(&self, name: &str) -> String {
-        self.target(&format!("subnets/{name}"))
+    fn record_target(&self, key: SubnetKey) -> String {
+        self.target(&format!("{SUBNETS}/{key}"))
     }
 
     /// What a path of the store stands for.
     fn place<'a>(&self, path: &'a str) -> Place<'a> {
-        let subnets = format!("{}/subnets", self.prefix);
+        let subnets = format!("{}/{SUBNETS}", self.prefix);
         let below = |path: &'a str| path.strip_prefix(&subnets)?.strip_prefix('/');
         match below(path) {
             Some(name) => Place::Record(name),
-            None if path == format!("{}/config", self.prefix) => Place::Config,
+            None if path == format!("{}/{CONFIG}", self.prefix) => Place::Config,
             None if format!("{subnets}/")
                 .starts_with(&format!("{}/", path.trim_end_matches('/'))) =>
             {
@@ -228,95 +209,34 @@ impl Store {
         })
     }
 
-    /// A record as it is now.
-    async fn get(&self, name: &str) -> Result<Result<Node, Refusal>, RegistryError> {
-        let target = self.record_target(name) + QUORUM;
-        self.ask(Method::GET, &target, "").await
-    }
-
-    async fn config(&self) -> Result<Option<String>, RegistryError> {
-        let target = self.target("config") + QUORUM;
-        match self.ask(Method::GET, &target, "").await? {
-            Ok(node) => Ok(node.value),
-            Err(refusal) if refusal.code == NOT_FOUND => Ok(None),
-            Err(refusal) => Err(RegistryError::Unavailable(refusal.why)),
-        }
-    }
-
-    /// The config and every record.
-    async fn list(&self) -> Result<Listing, RegistryError> {
-        self.pool
-            .call(async |client| self.listing(&client).await)
-            .await
-    }
-
-    async fn listing(&self, client: &Client) -> Result<Listing, Error> {
-        let target = self.target("") + QUORUM + "&recursive=true";
-        let (said, index) = client.ask(Method::GET, &target, String::new()).await?;
+    /// What is below the prefix: the records, and after them the config. So what is told of changes since the listing may
+    /// be a config that has been read, and is never a record.
+    async fn list_by(&self, client: &Client) -> Result<Listing, Error> {
+        let target = self.target(SUBNETS) + QUORUM + RECURSIVE;
+        let (subnets, revision) = client.read(&target).await?;
         let mut listing = Listing {
-            index,
+            revision,
             ..Listing::default()
         };
-        match said {
-            Said::Done(Change { node, .. }) => self.sort(node, &mut listing),
-            // A directory nobody has made yet has nothing in it.
-            Said::Refused(refusal) if refusal.code == NOT_FOUND => {}
-            Said::Refused(refusal) => return Err(Error::Denied(refusal.why)),
+        for node in subnets.into_iter().flat_map(|directory| directory.nodes) {
+            self.sort(&node, &mut listing);
         }
+        listing.config = self.config_by(client).await?;
         Ok(listing)
     }
 
-    fn sort(&self, node: Node, listing: &mut Listing) {
-        match self.place(&node.key) {
-            Place::Config => listing.config = node.value,
-            Place::Record(name) => match record(name, &node) {
-                Ok(lease) => listing.snapshot.leases.push(lease),
-                Err(bad) => drop(listing.snapshot.bad.insert(bad)),
-            },
-            Place::Above => node
-                .nodes
-                .into_iter()
-                .for_each(|node| self.sort(node, listing)),
-            Place::Elsewhere => {}
-        }
+    async fn config_by(&self, client: &Client) -> Result<Option<String>, Error> {
+        let (config, _) = client.read(&(self.target(CONFIG) + QUORUM)).await?;
+        Ok(config.and_then(|node| node.value))
     }
 
-    async fn write(
-        &self,
-        key: SubnetKey,
-        attrs: &LeaseAttrs,
-        over: Option<&Lease>,
-        term: Term,
-    ) -> Result<Lease, RegistryError> {
-        let condition = match over {
-            Some(seen) => format!("prevIndex={}", seen.revision.0),
-            None => "prevExist=false".to_owned(),
+    fn sort(&self, node: &Node, listing: &mut Listing) {
+        let Place::Record(name) = self.place(&node.key) else {
+            return;
         };
-        let ttl = match term {
-            Term::Leased(time) => format!("&ttl={}", time.as_secs().max(1)),
-            Term::Reserved => String::new(),
-        };
-        let value = attrs.to_json();
-        let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
-        let form = format!("{condition}{ttl}&value={value}");
-        let target = self.record_target(&key.to_string());
-        match self.ask(Method::PUT, &target, &form).await? {
-            Ok(node) => Ok(Lease {
-                key,
-                attrs: attrs.clone(),
-                reserved: node.lasts(),
-                revision: revision(&node),
-            }),
-            Err(refusal) => Err(conflict(key, refusal)),
-        }
-    }
-
-    async fn remove(&self, seen: &Lease) -> Result<(), RegistryError> {
-        let target = self.record_target(&seen.key.to_string());
-        let target = format!("{target}?prevIndex={}", seen.revision.0);
-        match self.ask(Method::DELETE, &target, "").await? {
-            Err(refusal) if refusal.code != NOT_FOUND => Err(conflict(seen.key, refusal)),
-            _ => Ok(()),
+        match record(name, node) {
+            Ok(lease) => listing.snapshot.leases.push(lease),
+            Err(bad) => drop(listing.snapshot.bad.insert(bad)),
         }
     }
 }
@@ -345,13 +265,4 @@ fn record(name: &str, node: &Node) -> Result<Lease, BadRecord> {
         reserved: node.lasts(),
         revision: revision(node),
     })
-}
-
-impl std::fmt::Debug for Store {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Store")
-            .field("pool", &self.pool)
-            .finish_non_exhaustive()
-    }
 }

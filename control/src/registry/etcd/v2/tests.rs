@@ -200,3 +200,61 @@ fn a_watch_that_begins_while_etcd_is_away_finds_out_later_what_to_speak() {
     etcd.put("/net/config", "new").unwrap();
     assert_eq!(registry.config().unwrap(), "old");
 }
+
+/// Lets in who is called flannel, with the rights that flannel's guides give, and nobody without a name.
+fn guard_as_told(etcd: &Etcd) {
+    let v2 = etcd.v2();
+    for words in [
+        "user add root:secret",
+        "user add flannel:word",
+        "role add flannel",
+        "role grant flannel --path=/coreos.com/network/* --readwrite",
+        "user grant flannel --roles=flannel",
+        "auth enable",
+        "--username=root:secret role revoke guest --path=/* --readwrite",
+    ] {
+        let words: Vec<_> = words.split(' ').collect();
+        v2.ctl(&words).unwrap();
+    }
+}
+
+#[test]
+fn a_right_to_what_is_below_the_prefix_is_enough() {
+    // It is what flannel 0.11 asks for, and not the right to the directory itself.
+    let etcd = server();
+    guard_as_told(&etcd);
+    let registry = EtcdRegistry::open(EtcdOptions {
+        api: EtcdApi::Auto(Found::default()),
+        endpoints: etcd.urls(),
+        prefix: "/coreos.com/network".to_owned(),
+        user: Some(("flannel".to_owned(), "word".to_owned())),
+        lease_time: DAY,
+        ..EtcdOptions::default()
+    })
+    .unwrap();
+    let configure = |text: &str| {
+        let words = ["set", "--", "/coreos.com/network/config", text];
+        let words: Vec<_> = ["--username=root:secret"]
+            .into_iter()
+            .chain(words)
+            .collect();
+        etcd.v2().ctl(&words).unwrap();
+    };
+    configure("one");
+    assert_eq!(registry.config().unwrap(), "one");
+    let (_watch, news) = watch(&registry);
+    await_news(&news, |report| *report == News::Config("one".to_owned()));
+    let lease = registry
+        .create(key("10.5.1.0-24"), &node("1.2.3.4"))
+        .unwrap();
+    await_news(&news, |report| *report == News::Put(lease.clone()));
+    configure("two");
+    await_news(&news, |report| *report == News::Config("two".to_owned()));
+    let lease = registry.renew(&lease, &lease.attrs).unwrap();
+    assert_eq!(
+        registry.snapshot().unwrap().leases,
+        std::slice::from_ref(&lease)
+    );
+    registry.remove(&lease).unwrap();
+    await_news(&news, |report| *report == News::Gone(lease.key));
+}

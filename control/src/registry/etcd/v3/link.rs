@@ -13,6 +13,9 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(6), Duration::from
 /// The largest answer taken.
 pub(super) const MESSAGE_MAX: usize = 8 << 20;
 
+/// How a server that knows no users refuses a log-in.
+const UNGUARDED: &str = "authentication is not enabled";
+
 /// Status codes that are an answer: another endpoint would say the same. By number: invalid argument, not found, already
 /// exists, permission denied, failed precondition, out of range, unimplemented, unauthenticated.
 const DEFINITE: [i32; 8] = [3, 5, 6, 7, 9, 11, 12, 16];
@@ -25,8 +28,22 @@ impl Link for Client {
     }
 
     async fn open(options: &EtcdOptions, endpoint: &str) -> Result<Self, Error> {
-        let connect = connect_options(options, endpoint)?;
-        Self::connect([endpoint], Some(connect)).await
+        let connect = async |options: &EtcdOptions| {
+            let connect = connect_options(options, endpoint)?;
+            Self::connect([endpoint], Some(connect)).await
+        };
+        match connect(options).await {
+            // A name and a password that nobody asks for do no harm; an old cluster may ask by version 2 alone.
+            Err(error) if describe(&error).contains(UNGUARDED) => {
+                let user = None;
+                let options = EtcdOptions {
+                    user,
+                    ..options.clone()
+                };
+                connect(&options).await
+            }
+            connected => connected,
+        }
     }
 
     fn failure(error: &Error) -> Failure {

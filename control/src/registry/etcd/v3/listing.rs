@@ -9,19 +9,12 @@
 
 use super::link::{MESSAGE_MAX, describe};
 use super::{Store, text};
+use crate::registry::etcd::speech::Listing;
 use crate::registry::{BadRecord, RegistryError, Snapshot};
 use etcd_client::{Client, Error, GetOptions, GetResponse, KeyValue};
 
 /// Keys asked for at once: all of a large network, in half of the largest answer taken.
 pub(super) const PAGE: i64 = 16_000;
-
-/// All keys at one revision.
-#[derive(Default)]
-pub(super) struct Listing {
-    pub(super) snapshot: Snapshot,
-    pub(super) config: Option<String>,
-    pub(super) revision: i64,
-}
 
 /// What to ask for next.
 struct Ask {
@@ -39,7 +32,7 @@ enum Answer {
 
 impl Store {
     /// The config and every record, however many answers that takes.
-    pub(super) async fn list(&self) -> Result<Listing, RegistryError> {
+    pub(super) async fn list_all(&self) -> Result<Listing, RegistryError> {
         let mut listing = Listing::default();
         let mut ask = Ask {
             from: self.config_key().into_bytes(),
@@ -56,7 +49,7 @@ impl Store {
                 }
             };
             ask.revision = page.header().map_or(0, |header| header.revision());
-            listing.revision = ask.revision;
+            listing.revision = ask.revision as u64;
             self.take(&page, ask.limit == 0, &mut listing);
             match page.kvs().last().filter(|_| page.more()) {
                 Some(last) => ask.from = [last.key(), &[0]].concat(),

@@ -6,6 +6,8 @@ use crate::registry::contract::{Fixture, contract};
 use crate::registry::etcd::faults::{
     Dialect, PATIENCE, await_news, faults, is_snapshot, key, node, watch,
 };
+use crate::registry::etcd::speech::Speech as _;
+use crate::registry::etcd::watcher::End;
 use crate::registry::etcd::{EtcdApi, EtcdOptions};
 use crate::registry::{News, Registry};
 use benches::etcd::{Etcd, Plan};
@@ -122,10 +124,10 @@ faults!(Version3);
 fn write_all(registry: &EtcdV3, records: impl Iterator<Item = (String, Vec<u8>)>) {
     let records: Vec<_> = records.collect();
     registry.block(async {
-        let mut client = registry.0.store.pool.link().await.unwrap();
+        let mut client = registry.store().pool.link().await.unwrap();
         for some in records.chunks(100) {
             let put = |(name, value): &(String, Vec<u8>)| {
-                let key = format!("{}{name}", registry.0.store.subnets());
+                let key = format!("{}{name}", registry.store().subnets());
                 TxnOp::put(key, value.clone(), None)
             };
             let all: Vec<_> = some.iter().map(put).collect();
@@ -180,18 +182,21 @@ fn records_too_large_for_one_answer_hide_no_other() {
 fn a_removal_that_is_compacted_away_at_once_is_not_missed() {
     let server = server();
     let registry = open(&[server.url()]);
-    let store = &registry.0.store;
+    let store = registry.store();
     server.put("/net/subnets/10.5.1.0-24", "{}").unwrap();
     let listing = registry.block(store.list()).unwrap();
     server.delete("/net/subnets/10.5.1.0-24").unwrap();
     server.compact().unwrap();
     let watch = async {
-        let mut stream = begin(store, listing.revision, false).await?;
+        let mut stream = begin(store, listing.revision as i64, false).await?;
         next(&mut stream).await.map(drop)
     };
     let refused = registry.block(async { timeout(PATIENCE, watch).await });
-    let why = refused.expect("the watch is told nothing").unwrap_err();
-    assert!(why.contains("compacted"), "{why}");
+    let end = refused.expect("the watch is told nothing").unwrap_err();
+    assert!(
+        matches!(&end, End::Lost(why) if why.contains("compacted")),
+        "{end:?}"
+    );
 }
 
 #[test]
