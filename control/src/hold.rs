@@ -27,6 +27,8 @@ pub struct Hold {
     due: Option<Duration>,
     /// Whose record it was when the call under way began.
     asked: Option<State>,
+    /// Whose record it was when a call began of which it is not known whether it did its work.
+    unsure: Option<State>,
     /// What stands there must be read before anything is written.
     look: bool,
     failing: bool,
@@ -112,6 +114,7 @@ impl Hold {
             state: State::Unknown,
             due: None,
             asked: None,
+            unsure: None,
             look: false,
             failing: false,
             fresh: false,
@@ -204,6 +207,9 @@ impl Hold {
     /// Takes in what came of the call.
     pub fn answered(&mut self, answer: Answer, now: Duration) {
         let asked = self.asked.take();
+        if matches!(answer, Answer::Refused(_)) {
+            self.unsure = asked;
+        }
         match answer {
             Answer::Written(lease) if asked == Some(self.state) || self.has_heard_of(&lease) => {
                 self.renewed(lease, asked, now)
@@ -213,6 +219,7 @@ impl Hold {
             Answer::Seen(all) => {
                 self.failing = false;
                 self.look_into(&all, false, now);
+                self.tell_done();
                 if self.state == State::Missing {
                     self.due = Some(now + RETRY);
                 }
@@ -265,10 +272,11 @@ impl Hold {
             ));
         }
         let before = std::mem::replace(&mut self.state, State::Ours);
+        let moved = (self.lease.revision, self.lease.reserved) != (lease.revision, lease.reserved);
         if lease.reserved != self.lease.reserved && self.asked.is_none() {
             info!("our lease is now {lease}");
         }
-        if (self.lease.revision, self.lease.reserved) != (lease.revision, lease.reserved) {
+        if moved {
             (self.lease.revision, self.lease.reserved) = (lease.revision, lease.reserved);
             self.schedule(now);
         }
@@ -277,6 +285,9 @@ impl Hold {
             self.due = Some(now);
         }
         self.restore(&lease.attrs, now);
+        if moved {
+            self.tell_done();
+        }
     }
 
     /// What we say about ourselves is ours to say.
@@ -345,16 +356,29 @@ impl Hold {
         self.due = Some(now);
     }
 
-    fn renewed(&mut self, lease: Lease, asked: Option<State>, now: Duration) {
-        if asked == Some(State::Missing) {
-            info!("our lease {} is in the registry again", lease.key);
-        } else {
-            info!("lease {} renewed", lease.key);
+    /// A call whose answer was lost, or that met its own writing, has done its work where our record stands as it should.
+    fn tell_done(&mut self) {
+        let done = self.state == State::Ours && self.written == self.lease.attrs;
+        if done && self.asked.is_none() && self.unsure.is_some() {
+            self.tell_written(self.unsure);
         }
+    }
+
+    fn tell_written(&mut self, asked: Option<State>) {
+        self.failing = false;
+        self.unsure = None;
+        if asked == Some(State::Missing) {
+            info!("our lease {} is in the registry again", self.lease.key);
+        } else {
+            info!("lease {} renewed", self.lease.key);
+        }
+    }
+
+    fn renewed(&mut self, lease: Lease, asked: Option<State>, now: Duration) {
+        self.tell_written(asked);
         self.written.clone_from(&lease.attrs);
         (self.lease.revision, self.lease.reserved) = (lease.revision, lease.reserved);
         self.state = State::Ours;
-        self.failing = false;
         self.schedule(now);
         if self.written != self.lease.attrs {
             self.due = Some(now);
