@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use benches::Side;
 use benches::authority::{Authority, Identity};
-use benches::etcd::{Clients, Etcd};
+use benches::etcd::{Api, Clients, Etcd};
 
-use super::scene::{BACK, LOST, Scene, Stage, member_address};
+use super::scene::{BACK, LOST, Scene, Stage, by_both_versions, member_address, told};
 use super::table::{assert_none_lost, ms, report};
+
+by_both_versions!(certificates_that_went_bad_cost_no_packet_and_are_replaced_without_a_restart,);
 
 /// The name under which the first member's certificate lies in its files.
 const NAME: &str = "server0";
@@ -48,17 +50,20 @@ fn goes_bad_and_is_replaced(scene: &mut Scene, what: &str, go_bad: fn(&Etcd), re
     go_bad(&scene.etcd);
     scene.etcd.kill();
     scene.etcd.run().unwrap();
-    let told = scene.await_line(&mark, LOST);
+    let noticed = scene.await_line(&mark, LOST);
     let named = scene.await_line(&mark, reason);
     authority(&scene.etcd).sign(NAME, &[&host()]).unwrap();
     let healed = scene.mark(Side::A);
     let back = scene.await_line(&healed, BACK);
     let outcome = probe.stop();
     report(
-        &format!("etcd's certificate {what}, then replaced"),
+        &format!(
+            "etcd's certificate {what}, then replaced{}",
+            told(scene.api)
+        ),
         Some(&outcome),
         &[
-            ("told after", ms(told)),
+            ("told after", ms(noticed)),
             ("its reason", ms(named)),
             ("back after replacement", ms(back)),
         ],
@@ -67,9 +72,9 @@ fn goes_bad_and_is_replaced(scene: &mut Scene, what: &str, go_bad: fn(&Etcd), re
     scene.assert_told_once(&mark);
 }
 
-#[test]
-fn certificates_that_went_bad_cost_no_packet_and_are_replaced_without_a_restart() {
+fn certificates_that_went_bad_cost_no_packet_and_are_replaced_without_a_restart(api: Api) {
     let mut scene = Stage::new("udp")
+        .by(api)
         .shape(|plan| plan.clients(Clients::Tls))
         .up();
     goes_bad_and_is_replaced(&mut scene, "expired", expired, "certificate expired");
@@ -85,16 +90,5 @@ fn certificates_that_went_bad_cost_no_packet_and_are_replaced_without_a_restart(
         of_a_stranger,
         "BadSignature",
     );
-    scene.assert_running();
-}
-
-#[test]
-fn a_certificate_of_an_old_etcd_that_went_bad_costs_no_packet() {
-    let mut scene = Stage::new("udp")
-        .version_2()
-        .shape(|plan| plan.clients(Clients::Tls))
-        .up();
-    let what = "expired, by version 2";
-    goes_bad_and_is_replaced(&mut scene, what, expired, "certificate expired");
     scene.assert_running();
 }

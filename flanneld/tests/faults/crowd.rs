@@ -4,17 +4,24 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::etcd::Api;
+
 use super::hub::Hub;
-use super::scene::{PATIENCE, await_until};
+use super::scene::{PATIENCE, await_until, by_both_versions, told};
 use super::table::{ms, report};
+
+by_both_versions!(
+    a_crowd_that_starts_at_once_gets_a_subnet_each,
+    of_two_who_race_for_the_last_subnet_one_waits,
+    a_broken_config_is_told_once_and_a_mended_one_is_taken,
+);
 
 const CROWD: usize = 64;
 /// What a small host would choose.
 const SMALL: [&str; 2] = ["--io=epoll", "--workers=1"];
 
-#[test]
-fn a_crowd_that_starts_at_once_gets_a_subnet_each() {
-    let mut hub = Hub::new(r#"{"Network":"10.5.0.0/16"}"#);
+fn a_crowd_that_starts_at_once_gets_a_subnet_each(api: Api) {
+    let mut hub = Hub::new(api, r#"{"Network":"10.5.0.0/16"}"#);
     hub.plug(CROWD);
     let begun = Instant::now();
     (0..CROWD).for_each(|_| hub.start(&SMALL));
@@ -28,7 +35,7 @@ fn a_crowd_that_starts_at_once_gets_a_subnet_each() {
     let memory = (0..CROWD).filter_map(|node| hub.daemon(node).peak_memory_kib());
     let memory = memory.max().unwrap_or_default() as f64 / 1024.0;
     report(
-        "64 daemons started at once on this machine",
+        &format!("64 daemons started at once on this machine{}", told(api)),
         None,
         &[
             ("all have a subnet", ms(leased)),
@@ -41,11 +48,10 @@ fn a_crowd_that_starts_at_once_gets_a_subnet_each() {
     (0..CROWD).for_each(|node| hub.daemon(node).still_running().unwrap());
 }
 
-#[test]
-fn of_two_who_race_for_the_last_subnet_one_waits() {
+fn of_two_who_race_for_the_last_subnet_one_waits(api: Api) {
     // One subnet is left: the range has a single one.
     let config = r#"{"Network":"10.5.0.0/16","SubnetMin":"10.5.9.0","SubnetMax":"10.5.9.0"}"#;
-    let mut hub = Hub::new(config);
+    let mut hub = Hub::new(api, config);
     hub.plug(2);
     hub.start(&SMALL);
     hub.start(&SMALL);
@@ -70,28 +76,25 @@ fn of_two_who_race_for_the_last_subnet_one_waits() {
     let taken = freed.elapsed();
     assert!(taken < PATIENCE);
     report(
-        "two nodes race for the last subnet",
+        &format!("two nodes race for the last subnet{}", told(api)),
         None,
         &[("the other takes it once it is free", ms(taken))],
     );
 }
 
-#[test]
-fn a_broken_config_is_told_once_and_a_mended_one_is_taken() {
-    let mut hub = Hub::new(r#"{"Network":"10.5.0.0/33"}"#);
+fn a_broken_config_is_told_once_and_a_mended_one_is_taken(api: Api) {
+    let mut hub = Hub::new(api, r#"{"Network":"10.5.0.0/33"}"#);
     hub.plug(1);
     hub.start(&SMALL);
     hub.await_line(0, "network config cannot be used");
     thread::sleep(Duration::from_millis(2500));
-    let told = hub.daemon(0).log().matches("cannot be used").count();
-    assert_eq!(told, 1, "{}", hub.daemon(0).log());
+    let lines = hub.daemon(0).log().matches("cannot be used").count();
+    assert_eq!(lines, 1, "{}", hub.daemon(0).log());
     let mended = Instant::now();
-    hub.etcd
-        .put("/coreos.com/network/config", r#"{"Network":"10.5.0.0/16"}"#)
-        .unwrap();
+    hub.configure(r#"{"Network":"10.5.0.0/16"}"#);
     await_until(|| hub.subnet(0).is_some(), || "no subnet".to_owned());
     report(
-        "config broken at start, then mended",
+        &format!("config broken at start, then mended{}", told(api)),
         None,
         &[("subnet after", ms(mended.elapsed()))],
     );

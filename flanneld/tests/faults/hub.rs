@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use benches::Namespace;
 use benches::daemon::Daemon;
-use benches::etcd::{Etcd, Gateway};
+use benches::etcd::{Api, Etcd, Gateway};
 use benches::scratch::Scratch;
 
-use super::scene::{PREFIX, await_until, flanneld, open_road};
+use super::scene::{PREFIX, api_flag, await_until, flanneld, open_road, put, serving};
 
 /// The nodes' places on the switch begin here.
 const FIRST: usize = 20;
@@ -16,7 +16,8 @@ const FIRST: usize = 20;
 /// A switch with an etcd on it. Fields end in this order.
 pub(crate) struct Hub {
     daemons: Vec<Daemon>,
-    pub(crate) etcd: Etcd,
+    etcd: Etcd,
+    api: Api,
     nodes: Vec<Namespace>,
     switch: Namespace,
     scratch: Scratch,
@@ -24,22 +25,29 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// A switch with a store that holds a network config and nothing else.
-    pub(crate) fn new(config: &str) -> Self {
+    pub(crate) fn new(api: Api, config: &str) -> Self {
         let switch = Namespace::new().unwrap();
-        let etcd = open_road(&switch, 1, |plan| plan);
-        etcd.put(&format!("{PREFIX}/config"), config).unwrap();
-        Self {
+        let etcd = open_road(&switch, 1, |plan| serving(plan, api));
+        let hub = Self {
             daemons: Vec::new(),
             etcd,
+            api,
             nodes: Vec::new(),
             switch,
             scratch: Scratch::new().unwrap(),
-        }
+        };
+        hub.configure(config);
+        hub
+    }
+
+    /// Writes the network config.
+    pub(crate) fn configure(&self, config: &str) {
+        put(&self.etcd, self.api, &format!("{PREFIX}/config"), config);
     }
 
     /// The store's gateway.
     pub(crate) fn gateway(&mut self) -> Gateway {
-        self.etcd.member(0).gateway().unwrap()
+        self.etcd.member(0).gateway().unwrap().by(self.api)
     }
 
     /// Plugs so many more nodes in.
@@ -72,6 +80,7 @@ impl Hub {
             "--subnet-file={}",
             self.subnet_file(number).display()
         ));
+        command.arg(format!("--{}", api_flag(self.api)));
         command.arg("--iface=eth0").args(flags);
         let log = self.scratch.path().join(format!("node{number}.log"));
         self.daemons

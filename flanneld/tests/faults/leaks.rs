@@ -2,10 +2,19 @@
 
 use std::time::Instant;
 
+use benches::etcd::Api;
 use benches::{Lab, Side};
 
-use super::scene::{BACK, LOST, Scene, Stage, await_until, flanneld, often, record};
+use super::scene::{
+    BACK, LOST, PREFIX, Scene, Stage, await_until, by_both_versions, flanneld, often, record, told,
+};
 use super::table::report;
+
+by_both_versions!(
+    a_store_that_comes_and_goes_leaves_nothing,
+    peers_that_come_and_go_leave_nothing,
+    a_daemon_that_comes_and_goes_leaves_nothing,
+);
 
 const A: Side = Side::A;
 /// Nodes that come and go together.
@@ -62,10 +71,9 @@ fn await_let_go(scene: &mut Scene, before: Held) -> Held {
     held
 }
 
-#[test]
-fn a_store_that_comes_and_goes_leaves_nothing() {
+fn a_store_that_comes_and_goes_leaves_nothing(api: Api) {
     let rounds = often(4, 400);
-    let mut scene = Stage::new("udp").up();
+    let mut scene = Stage::new("udp").by(api).up();
     let mut before = None;
     for _ in 0..=rounds {
         let mark = scene.mark(A);
@@ -79,17 +87,16 @@ fn a_store_that_comes_and_goes_leaves_nothing() {
     let before = before.unwrap();
     let held = await_let_go(&mut scene, before);
     report(
-        &format!("etcd killed and started {rounds} times"),
+        &format!("etcd killed and started {rounds} times{}", told(api)),
         None,
         &held.told(before),
     );
     scene.assert_running();
 }
 
-#[test]
-fn peers_that_come_and_go_leave_nothing() {
+fn peers_that_come_and_go_leave_nothing(api: Api) {
     let rounds = often(20, 2000);
-    let mut scene = Stage::new("vxlan").up();
+    let mut scene = Stage::new("vxlan").by(api).up();
     let gateway = scene.gateway();
     let keys: Vec<_> = (0..PEERS)
         .map(|n| record(&format!("10.5.{}.0-24", 200 + n)))
@@ -118,7 +125,7 @@ fn peers_that_come_and_go_leave_nothing() {
     let before = before.unwrap();
     let held = await_let_go(&mut scene, before);
     report(
-        &format!("{PEERS} peers came and went {rounds} times"),
+        &format!("{PEERS} peers came and went {rounds} times{}", told(api)),
         None,
         &held.told(before),
     );
@@ -140,13 +147,18 @@ fn made(lab: &Lab) -> Vec<String> {
     lines.filter(lasting).map(str::to_owned).collect()
 }
 
-#[test]
-fn a_daemon_that_comes_and_goes_leaves_nothing() {
+fn a_daemon_that_comes_and_goes_leaves_nothing(api: Api) {
     let rounds = often(10, 1000);
-    let mut scene = Stage::new("udp").flag("ip-masq").up();
-    let leases = |scene: &Scene| {
-        let listed = scene.etcd.ctl(&["lease", "list"]).unwrap();
-        listed.lines().count()
+    let mut scene = Stage::new("udp").by(api).flag("ip-masq").up();
+    let leases = |scene: &Scene| match api {
+        Api::V2 => {
+            let records = scene.etcd.v2().keys(&format!("{PREFIX}/subnets"));
+            records.unwrap().len()
+        }
+        Api::V3 => {
+            let listed = scene.etcd.ctl(&["lease", "list"]).unwrap();
+            listed.lines().count()
+        }
     };
     let (before, leased) = (made(scene.path.lab()), leases(&scene));
     assert!(
@@ -169,7 +181,10 @@ fn a_daemon_that_comes_and_goes_leaves_nothing() {
         || format!("{before:#?}"),
     );
     report(
-        &format!("a daemon killed and stopped by turns, {rounds} times"),
+        &format!(
+            "a daemon killed and stopped by turns, {rounds} times{}",
+            told(api)
+        ),
         None,
         &[(
             "what it makes on the host is the same,",

@@ -4,19 +4,25 @@ use std::thread;
 use std::time::Duration;
 
 use benches::Side;
-use benches::etcd::Etcd;
+use benches::etcd::{Api, Etcd};
 use benches::traffic::probe::Outcome;
 
 use super::road::a_moment;
-use super::scene::{PREFIX, Scene, Stage, record};
+use super::scene::{PREFIX, Scene, Stage, by_both_versions, put, record, told};
 use super::table::{assert_none_lost, ms, report};
+
+by_both_versions!(
+    a_lease_that_is_deleted_is_taken_back,
+    a_lease_that_another_node_took_is_left_to_it,
+    a_reservation_stays_a_reservation,
+);
 
 /// How often a record is deleted: all but a few must cost nothing, however busy the machine.
 const TRIES: usize = 5;
 
 /// Deletes A's record under the probe, and waits until it is there again.
 fn lose_and_regain(scene: &mut Scene, own: &str) -> (Outcome, Duration) {
-    let (gateway, before) = (scene.gateway(), scene.etcd.get(own).unwrap());
+    let (gateway, before) = (scene.gateway(), scene.get(own));
     let probe = scene.probe();
     a_moment();
     gateway.delete(own).unwrap();
@@ -25,10 +31,9 @@ fn lose_and_regain(scene: &mut Scene, own: &str) -> (Outcome, Duration) {
     (probe.stop(), again)
 }
 
-#[test]
-fn a_lease_that_is_deleted_is_taken_back() {
+fn a_lease_that_is_deleted_is_taken_back(api: Api) {
     // Stock shuts down, and the tunnel with it.
-    let mut scene = Stage::new("vxlan").up();
+    let mut scene = Stage::new("vxlan").by(api).up();
     let own = scene.own_record(Side::A);
     // The others wait for as long as two writes to a store take; a machine that is held up may need longer once. The
     // worst is reported, the median asserted.
@@ -38,7 +43,7 @@ fn a_lease_that_is_deleted_is_taken_back() {
     tries.sort_by_key(|(outcome, again)| (outcome.lost, *again));
     let (worst, again) = &tries[TRIES - 1];
     report(
-        "own lease deleted, the worst of five times",
+        &format!("own lease deleted, the worst of five times{}", told(api)),
         Some(worst),
         &[("taken back after", ms(*again))],
     );
@@ -46,28 +51,30 @@ fn a_lease_that_is_deleted_is_taken_back() {
     scene.assert_running();
 }
 
-#[test]
-fn a_lease_that_another_node_took_is_left_to_it() {
-    let mut scene = Stage::new("udp").up();
+fn a_lease_that_another_node_took_is_left_to_it(api: Api) {
+    let mut scene = Stage::new("udp").by(api).up();
     let (gateway, own) = (scene.gateway(), scene.own_record(Side::A));
-    let before = scene.etcd.get(&own).unwrap();
+    let before = scene.get(&own);
     let probe = scene.probe();
     let mark = scene.mark(Side::A);
     let theirs = r#"{"PublicIP":"192.168.77.99","PublicIPv6":null}"#;
     gateway.put(&own, theirs.as_bytes()).unwrap();
-    let told = scene.await_line(&mark, "is now held by");
+    let noticed = scene.await_line(&mark, "is now held by");
     // B believes the record, as it must; A goes on, and can be heard.
     a_moment();
-    assert_eq!(scene.etcd.get(&own).unwrap(), theirs);
+    assert_eq!(scene.get(&own), theirs);
     scene.assert_running();
     gateway.delete(&own).unwrap();
     let again = scene.await_value(&own, |value| value == before);
     scene.path.wait_until_connected().unwrap();
     let outcome = probe.stop();
     report(
-        "own lease taken by another node, then free again",
+        &format!(
+            "own lease taken by another node, then free again{}",
+            told(api)
+        ),
         Some(&outcome),
-        &[("told after", ms(told)), ("taken back after", ms(again))],
+        &[("told after", ms(noticed)), ("taken back after", ms(again))],
     );
     // B sends to whom the record names; that is what a record is for. Nothing else is lost.
     assert!(outcome.gaps.len() <= 1, "{outcome}");
@@ -79,39 +86,43 @@ fn a_lease_that_another_node_took_is_left_to_it() {
     );
 }
 
-/// The etcd lease behind a key; 0 for none.
-fn etcd_lease(etcd: &Etcd, key: &str) -> i64 {
-    let shown = etcd.ctl(&["get", "--write-out=json", "--", key]).unwrap();
-    let lease = shown.split("\"lease\":").nth(1);
-    lease.map_or(0, |rest| {
-        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-        digits.unwrap().parse().unwrap()
-    })
+/// Whether a record lasts without being renewed.
+fn lasts(scene: &Scene, key: &str) -> bool {
+    match scene.api {
+        Api::V2 => {
+            let words = ["--output=extended", "get", "--", key];
+            scene.etcd.v2().ctl(&words).unwrap().contains("TTL: 0\n")
+        }
+        Api::V3 => {
+            let words = ["get", "--write-out=json", "--", key];
+            !scene.etcd.ctl(&words).unwrap().contains("\"lease\":")
+        }
+    }
 }
 
-#[test]
-fn a_reservation_stays_a_reservation() {
+fn a_reservation_stays_a_reservation(api: Api) {
     // Stock turns it into a lease of a day when it finds it, and when it renews.
     let reserved = record("10.5.33.0-24");
     let name = reserved.clone();
     let mut scene = Stage::new("vxlan")
+        .by(api)
         .prepare(move |etcd| {
-            etcd.put(&name, r#"{"PublicIP":"192.168.77.1","PublicIPv6":null}"#)
-                .unwrap();
+            let value = r#"{"PublicIP":"192.168.77.1","PublicIPv6":null}"#;
+            put(etcd, api, &name, value);
         })
         .up();
     assert_eq!(scene.own_record(Side::A), reserved);
-    assert_ne!(etcd_lease(&scene.etcd, &scene.own_record(Side::B)), 0);
+    assert!(!lasts(&scene, &scene.own_record(Side::B)));
     for _ in 0..3 {
-        assert!(scene.etcd.get(&reserved).unwrap().contains("VtepMAC"));
-        assert_eq!(etcd_lease(&scene.etcd, &reserved), 0);
+        assert!(scene.get(&reserved).contains("VtepMAC"));
+        assert!(lasts(&scene, &reserved));
         scene
             .path
             .restart(Side::A, super::scene::flanneld())
             .unwrap();
         assert_eq!(scene.own_record(Side::A), reserved);
     }
-    assert_eq!(etcd_lease(&scene.etcd, &reserved), 0);
+    assert!(lasts(&scene, &reserved));
 }
 
 const ROOT: &str = "--user=root:secret";

@@ -6,11 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::Side;
-use benches::etcd::Gateway;
+use benches::etcd::{Api, Gateway};
 
 use super::road::{Cut, a_moment, cut, heal};
-use super::scene::{LOST, PATIENCE, Scene, Stage, record};
+use super::scene::{LOST, PATIENCE, Scene, Stage, by_both_versions, record, told};
 use super::table::{assert_none_lost, ms, report};
+
+by_both_versions!(
+    a_peer_that_comes_or_goes_is_followed_at_once,
+    a_peer_that_moves_is_followed_also_if_it_moved_unseen,
+);
 
 /// The subnet of the node that is played.
 const SUBNET: &str = "10.5.200.0-24";
@@ -134,9 +139,8 @@ fn quantile(times: &mut [Duration], part: f64) -> String {
     ms(times[((times.len() - 1) as f64 * part).round() as usize])
 }
 
-#[test]
-fn a_peer_that_comes_or_goes_is_followed_at_once() {
-    let mut scene = Stage::new("vxlan").up();
+fn a_peer_that_comes_or_goes_is_followed_at_once(api: Api) {
+    let mut scene = Stage::new("vxlan").by(api).up();
     let gateway = scene.gateway();
     let listener = HERE.listen(&scene);
     let probe = scene.probe();
@@ -156,7 +160,7 @@ fn a_peer_that_comes_or_goes_is_followed_at_once() {
     });
     let outcome = probe.stop();
     report(
-        &format!("a peer added and removed {CHANGES} times"),
+        &format!("a peer added and removed {CHANGES} times{}", told(api)),
         Some(&outcome),
         &[
             ("added p50", quantile(&mut added, 0.5)),
@@ -168,9 +172,8 @@ fn a_peer_that_comes_or_goes_is_followed_at_once() {
     assert_none_lost(&outcome);
 }
 
-#[test]
-fn a_peer_that_moves_is_followed_also_if_it_moved_unseen() {
-    let mut scene = Stage::new("vxlan").up();
+fn a_peer_that_moves_is_followed_also_if_it_moved_unseen(api: Api) {
+    let mut scene = Stage::new("vxlan").by(api).up();
     let gateway = scene.gateway();
     let [here, there] = [HERE, THERE].map(|place| place.listen(&scene));
     let probe = scene.probe();
@@ -188,7 +191,7 @@ fn a_peer_that_moves_is_followed_also_if_it_moved_unseen() {
         cut(scene, Side::A, Cut::Drop);
         scene.await_line(&mark, LOST);
         HERE.write(&gateway);
-        scene.etcd.compact().unwrap();
+        scene.forget_history();
         a_moment();
         here.empty();
         heal(scene);
@@ -199,7 +202,10 @@ fn a_peer_that_moves_is_followed_also_if_it_moved_unseen() {
     });
     let outcome = probe.stop();
     report(
-        "a peer's address and MAC changed, then again while cut off and compacted",
+        &format!(
+            "a peer's address and MAC changed, then again while cut off and compacted{}",
+            told(api)
+        ),
         Some(&outcome),
         &[
             ("followed after", ms(times[0])),

@@ -4,10 +4,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::Side;
+use benches::etcd::Api;
 
 use super::road::a_moment;
-use super::scene::{PREFIX, Scene, Stage, record};
+use super::scene::{PREFIX, Scene, Stage, by_both_versions, record, told};
 use super::table::{assert_none_lost, ms, report};
+
+by_both_versions!(
+    hostile_records_become_no_peer_and_hide_none,
+    a_config_that_breaks_and_is_mended_costs_one_line_and_no_packet,
+);
 
 const GOOD: &str = r#"{"PublicIP":"192.168.78.250","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:00:00:00:00:50"}}"#;
 
@@ -19,7 +25,7 @@ fn with_address(address: &str) -> Vec<u8> {
 fn hostile(scene: &Scene) -> Vec<(String, Vec<u8>)> {
     let own = scene.path.subnet(Side::A);
     let part_of_own = format!("{}-25", own.base);
-    let long = "x".repeat(4096);
+    let long = "x".repeat(3000);
     let names = [
         "x",
         "10.1.2-24",
@@ -67,9 +73,8 @@ fn routes(scene: &Scene) -> String {
     node.run("ip -4 route show table all").unwrap()
 }
 
-#[test]
-fn hostile_records_become_no_peer_and_hide_none() {
-    let mut scene = Stage::new("vxlan").up();
+fn hostile_records_become_no_peer_and_hide_none(api: Api) {
+    let mut scene = Stage::new("vxlan").by(api).up();
     let (gateway, before) = (scene.gateway(), routes(&scene));
     let records = hostile(&scene);
     let probe = scene.probe();
@@ -86,13 +91,13 @@ fn hostile_records_become_no_peer_and_hide_none() {
     a_moment();
     let outcome = probe.stop();
     let log = scene.log(Side::A);
-    let told = ["ignoring lease record", "is not used"].map(|text| scene.lines_since(&mark, text));
+    let lines = ["ignoring lease record", "is not used"].map(|text| scene.lines_since(&mark, text));
     report(
-        &format!("{} hostile records", records.len()),
+        &format!("{} hostile records{}", records.len(), told(api)),
         Some(&outcome),
         &[
             ("a good one behind them in use after", ms(good)),
-            ("log lines", format!("{}", told.iter().sum::<usize>())),
+            ("log lines", format!("{}", lines.iter().sum::<usize>())),
         ],
     );
     assert_none_lost(&outcome);
@@ -101,7 +106,7 @@ fn hostile_records_become_no_peer_and_hide_none() {
         before,
         "a record changes no route of the host"
     );
-    assert_eq!(told.iter().sum::<usize>(), records.len(), "{log}");
+    assert_eq!(lines.iter().sum::<usize>(), records.len(), "{log}");
     assert!(!log.contains("3 peer subnets"), "{log}");
     assert!(
         log.lines().all(|line| line.len() < 2000),
@@ -121,23 +126,22 @@ fn hostile_records_become_no_peer_and_hide_none() {
     assert_eq!(routes(&scene), before);
 }
 
-#[test]
-fn a_config_that_breaks_and_is_mended_costs_one_line_and_no_packet() {
-    let mut scene = Stage::new("udp").up();
+fn a_config_that_breaks_and_is_mended_costs_one_line_and_no_packet(api: Api) {
+    let mut scene = Stage::new("udp").by(api).up();
     let key = format!("{PREFIX}/config");
-    let good = scene.etcd.get(&key).unwrap();
+    let good = scene.get(&key);
     let probe = scene.probe();
     let mark = scene.mark(Side::A);
-    scene.etcd.put(&key, r#"{"Network":"10.5.0.0/33"#).unwrap();
-    let told = scene.await_line(&mark, "cannot be used");
+    scene.put(&key, r#"{"Network":"10.5.0.0/33"#);
+    let after = scene.await_line(&mark, "cannot be used");
     thread::sleep(Duration::from_millis(500));
-    scene.etcd.put(&key, &good).unwrap();
+    scene.put(&key, &good);
     a_moment();
     let outcome = probe.stop();
     report(
-        "config broken while running, then mended",
+        &format!("config broken while running, then mended{}", told(api)),
         Some(&outcome),
-        &[("told after", ms(told))],
+        &[("told after", ms(after))],
     );
     assert_none_lost(&outcome);
     assert_eq!(

@@ -5,11 +5,16 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::etcd::Api;
 use benches::frames::FramePort;
 use benches::{Namespace, Side};
 
-use super::scene::{BACK, LOST, PORT, Scene, Stage, lane, lasting, on_road};
+use super::scene::{
+    BACK, LOST, PORT, Scene, Stage, by_both_versions, lane, lasting, on_road, told,
+};
 use super::table::{assert_none_lost, ms, report};
+
+by_both_versions!(an_etcd_out_of_reach_is_tried_at_leisure_and_found_again,);
 
 /// What becomes of packets from a node to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +54,8 @@ pub(crate) fn heal(scene: &Scene) {
 }
 
 /// How often a store that cannot be reached is tried, and how soon it is found again.
-fn outage(how: Cut, name: &str) {
-    let mut scene = Stage::new("udp").up();
+fn outage(api: Api, how: Cut, name: &str) {
+    let mut scene = Stage::new("udp").by(api).up();
     let probe = scene.probe();
     let busy = scene.path.daemon(Side::A).unwrap().cpu_seconds();
     let mark = scene.mark(Side::A);
@@ -65,7 +70,7 @@ fn outage(how: Cut, name: &str) {
     let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
     let range = |pick: Option<&Duration>| ms(pick.copied().unwrap_or_default());
     report(
-        &format!("way to etcd {name}"),
+        &format!("way to etcd {name}{}", told(api)),
         Some(&outcome),
         &[
             ("noticed", ms(noticed)),
@@ -111,13 +116,12 @@ fn on_road_v4() -> Ipv4Addr {
     on_road(Side::A).to_string().parse().unwrap()
 }
 
-#[test]
-fn an_etcd_out_of_reach_is_tried_at_leisure_and_found_again() {
+fn an_etcd_out_of_reach_is_tried_at_leisure_and_found_again(api: Api) {
     // Nearly all of this is waiting: side by side it takes a third.
     thread::scope(|scope| {
-        scope.spawn(|| outage(Cut::Refuse, "refused"));
-        scope.spawn(|| outage(Cut::Drop, "swallowed"));
-        scope.spawn(|| outage(Cut::Silence, "open and silent"));
+        scope.spawn(|| outage(api, Cut::Refuse, "refused"));
+        scope.spawn(|| outage(api, Cut::Drop, "swallowed"));
+        scope.spawn(|| outage(api, Cut::Silence, "open and silent"));
     });
 }
 

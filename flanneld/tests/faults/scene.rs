@@ -16,7 +16,7 @@ use std::path::Path as FsPath;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use benches::etcd::{Etcd, Gateway, Plan};
+use benches::etcd::{Api, Etcd, Gateway, Plan};
 use benches::traffic::Ends;
 use benches::traffic::probe::Probe;
 use benches::{Lab, Namespace, Path, PathSpec, Profile, Side};
@@ -27,6 +27,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PREFIX: &str = "/coreos.com/network";
 /// The client's port of every member.
 pub(crate) const PORT: u16 = 2379;
+
+/// More changes than a server remembers by version 2.
+const MANY: usize = 1100;
 
 /// How a daemon says that it cannot reach the store, and that it can again.
 pub(crate) const LOST: &str = "registry lost";
@@ -76,7 +79,7 @@ pub(crate) struct Stage {
     shape: Box<dyn FnOnce(Plan) -> Plan>,
     spec: PathSpec,
     config: String,
-    old: bool,
+    api: Api,
     prepare: Box<dyn FnOnce(&Etcd)>,
 }
 
@@ -91,14 +94,14 @@ impl Stage {
             config: format!(
                 r#"{{"Network":"10.5.0.0/16","SubnetMin":"10.5.1.0","SubnetMax":"10.5.60.0","Backend":{{"Type":"{form}"}}}}"#
             ),
-            old: false,
+            api: Api::V3,
             prepare: Box::new(|_| {}),
         }
     }
 
-    /// A store by version 2 of etcd's API.
-    pub(crate) fn version_2(self) -> Self {
-        Self { old: true, ..self }.flag("etcd-api=v2")
+    /// A store by a version of etcd's API.
+    pub(crate) fn by(self, api: Api) -> Self {
+        Self { api, ..self }.flag(api_flag(api))
     }
 
     /// So many members.
@@ -132,15 +135,10 @@ impl Stage {
     pub(crate) fn up(mut self) -> Scene {
         let lab = Lab::new(Profile::Offload).unwrap();
         let road = Namespace::new().unwrap();
-        let (old, shape) = (self.old, self.shape);
-        let shape = move |plan| shape(if old { Plan::version_2(plan) } else { plan });
-        let etcd = open_road(&road, self.members, shape);
+        let (api, shape) = (self.api, self.shape);
+        let etcd = open_road(&road, self.members, |plan| shape(serving(plan, api)));
         lay_road(&lab, &road);
-        let config = format!("{PREFIX}/config");
-        match old {
-            true => etcd.v2().put(&config, &self.config).unwrap(),
-            false => etcd.put(&config, &self.config).unwrap(),
-        }
+        put(&etcd, api, &format!("{PREFIX}/config"), &self.config);
         (self.prepare)(&etcd);
         let store = format!("etcd-endpoints={}", etcd.endpoints());
         self.spec.options.extend(["store=etcd".to_owned(), store]);
@@ -151,7 +149,63 @@ impl Stage {
         let path = Path::connect(lab, &self.spec, flanneld()).unwrap_or_else(|why| panic!("{why}"));
         path.wait_until_connected()
             .unwrap_or_else(|why| panic!("{why}"));
-        Scene { path, etcd, road }
+        Scene {
+            path,
+            etcd,
+            api,
+            road,
+        }
+    }
+}
+
+/// The daemon's flag for a version of etcd's API, without its dashes.
+pub(crate) fn api_flag(api: Api) -> &'static str {
+    match api {
+        Api::V2 => "etcd-api=v2",
+        Api::V3 => "etcd-api=v3",
+    }
+}
+
+/// The plan of an etcd that serves a version.
+pub(crate) fn serving(plan: Plan, api: Api) -> Plan {
+    match api {
+        Api::V2 => plan.version_2(),
+        Api::V3 => plan,
+    }
+}
+
+/// Writes a value by a version, as an operator.
+pub(crate) fn put(etcd: &Etcd, api: Api, key: &str, value: &str) {
+    match api {
+        Api::V2 => etcd.v2().put(key, value).unwrap(),
+        Api::V3 => etcd.put(key, value).unwrap(),
+    }
+}
+
+/// Makes a test of each function for a store by either version of etcd's API.
+macro_rules! by_both_versions {
+    ($($name:ident),+ $(,)?) => {
+        mod by_version_3 {
+            $(#[test]
+            fn $name() {
+                super::$name(benches::etcd::Api::V3);
+            })+
+        }
+        mod by_version_2 {
+            $(#[test]
+            fn $name() {
+                super::$name(benches::etcd::Api::V2);
+            })+
+        }
+    };
+}
+pub(crate) use by_both_versions;
+
+/// What a report says of the version, where it is not the usual one.
+pub(crate) fn told(api: Api) -> &'static str {
+    match api {
+        Api::V2 => ", by version 2",
+        Api::V3 => "",
     }
 }
 
@@ -200,6 +254,7 @@ pub(crate) fn on_road(side: Side) -> IpAddr {
 pub(crate) struct Scene {
     pub(crate) path: Path,
     pub(crate) etcd: Etcd,
+    pub(crate) api: Api,
     pub(crate) road: Namespace,
 }
 
@@ -211,7 +266,35 @@ impl Scene {
 
     /// The first member's gateway.
     pub(crate) fn gateway(&mut self) -> Gateway {
-        self.etcd.member(0).gateway().unwrap()
+        self.gateway_of(0)
+    }
+
+    /// The gateway of one of several members.
+    pub(crate) fn gateway_of(&mut self, member: usize) -> Gateway {
+        let gateway = self.etcd.member(member).gateway().unwrap();
+        gateway.by(self.api)
+    }
+
+    /// What the store has under a key; empty where there is nothing, and while it does not answer.
+    pub(crate) fn get(&self, key: &str) -> String {
+        let found = match self.api {
+            Api::V2 => self.etcd.v2().get(key),
+            Api::V3 => self.etcd.get(key),
+        };
+        found.unwrap_or_default()
+    }
+
+    /// Writes a value as an operator.
+    pub(crate) fn put(&self, key: &str, value: &str) {
+        put(&self.etcd, self.api, key, value);
+    }
+
+    /// Has the store forget how it has become what it is.
+    pub(crate) fn forget_history(&self) {
+        match self.api {
+            Api::V2 => self.etcd.v2().churn(MANY).unwrap(),
+            Api::V3 => drop(self.etcd.compact().unwrap()),
+        }
     }
 
     /// The name of a node's record.
@@ -271,7 +354,7 @@ impl Scene {
     pub(crate) fn await_value(&self, key: &str, good: impl Fn(&str) -> bool) -> Duration {
         let begun = Instant::now();
         await_until(
-            || good(&self.etcd.get(key).unwrap()),
+            || good(&self.get(key)),
             || format!("{key} is not as it should be"),
         );
         begun.elapsed()

@@ -5,10 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::Side;
-use benches::etcd::Gateway;
+use benches::etcd::{Api, Gateway};
 
-use super::scene::{Stage, lasting, record};
+use super::scene::{Stage, by_both_versions, lasting, record, told};
 use super::table::{ms, report};
+
+by_both_versions!(a_daemon_that_read_nothing_for_a_while_catches_up,);
 
 /// Nodes whose records change all the time.
 const RESTLESS: u32 = 100;
@@ -42,10 +44,9 @@ fn signal(process: u32, name: &str) {
     assert!(status.success());
 }
 
-#[test]
-fn a_daemon_that_read_nothing_for_a_while_catches_up() {
+fn a_daemon_that_read_nothing_for_a_while_catches_up(api: Api) {
     let seconds = lasting(2, 30).as_secs();
-    let mut scene = Stage::new("udp").up();
+    let mut scene = Stage::new("udp").by(api).up();
     let gateway = scene.gateway();
     let daemon = scene.path.daemon(Side::A).unwrap();
     let (process, before) = (daemon.id(), daemon.peak_memory_kib().unwrap());
@@ -61,7 +62,10 @@ fn a_daemon_that_read_nothing_for_a_while_catches_up() {
     let daemon = scene.path.daemon(Side::A).unwrap();
     let more = (daemon.peak_memory_kib().unwrap() - before) as f64 / 1024.0;
     report(
-        &format!("daemon stopped for {seconds} s of 1000 changes each"),
+        &format!(
+            "daemon stopped for {seconds} s of 1000 changes each{}",
+            told(api)
+        ),
         None,
         &[
             ("caught up after", ms(caught_up)),

@@ -3,10 +3,23 @@
 use std::time::{Duration, Instant};
 
 use benches::Side;
+use benches::etcd::Api;
 
 use super::road::{Cut, cut, heal};
-use super::scene::{BACK, LOST, Scene, Stage, await_until, flanneld, lasting, record};
+use super::scene::{
+    BACK, LOST, Scene, Stage, await_until, by_both_versions, flanneld, lasting, record, told,
+};
 use super::table::{assert_none_lost, ms, report};
+
+by_both_versions!(
+    a_frozen_etcd_costs_no_packet,
+    an_etcd_killed_and_started_again_costs_no_packet,
+    a_wiped_etcd_has_every_lease_again,
+    history_compacted_behind_our_back_is_not_missed,
+    one_of_three_members_may_die_and_lead,
+    a_daemon_restarted_while_cut_off_carries_on_and_learns_what_it_missed,
+    compactions_in_a_storm_cost_no_packet_and_no_line,
+);
 
 /// What follows the first table after that.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -14,14 +27,13 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Both nodes' records are in the store, as they were.
 fn assert_records(scene: &Scene) {
     for side in Side::BOTH {
-        let value = scene.etcd.get(&scene.own_record(side)).unwrap();
+        let value = scene.get(&scene.own_record(side));
         assert!(value.contains(&side.underlay().to_string()), "{value:?}");
     }
 }
 
-#[test]
-fn a_frozen_etcd_costs_no_packet() {
-    let mut scene = Stage::new("vxlan").up();
+fn a_frozen_etcd_costs_no_packet(api: Api) {
+    let mut scene = Stage::new("vxlan").by(api).up();
     let probe = scene.probe();
     let busy = scene.path.carriers_cpu_seconds();
     let mark = scene.mark(Side::A);
@@ -36,7 +48,11 @@ fn a_frozen_etcd_costs_no_packet() {
     std::thread::sleep(SETTLE);
     let outcome = probe.stop();
     report(
-        &format!("etcd frozen for {} s", lasting(10, 60).as_secs()),
+        &format!(
+            "etcd frozen for {} s{}",
+            lasting(10, 60).as_secs(),
+            told(api)
+        ),
         Some(&outcome),
         &[
             ("noticed", ms(noticed)),
@@ -51,9 +67,8 @@ fn a_frozen_etcd_costs_no_packet() {
     assert_records(&scene);
 }
 
-#[test]
-fn an_etcd_killed_and_started_again_costs_no_packet() {
-    let mut scene = Stage::new("udp").up();
+fn an_etcd_killed_and_started_again_costs_no_packet(api: Api) {
+    let mut scene = Stage::new("udp").by(api).up();
     let probe = scene.probe();
     let mark = scene.mark(Side::A);
     scene.etcd.kill();
@@ -65,7 +80,7 @@ fn an_etcd_killed_and_started_again_costs_no_packet() {
     std::thread::sleep(SETTLE);
     let outcome = probe.stop();
     report(
-        "etcd killed, started again",
+        &format!("etcd killed, started again{}", told(api)),
         Some(&outcome),
         &[("noticed", ms(noticed)), ("back after heal", ms(back))],
     );
@@ -74,10 +89,9 @@ fn an_etcd_killed_and_started_again_costs_no_packet() {
     assert_records(&scene);
 }
 
-#[test]
-fn a_wiped_etcd_has_every_lease_again() {
-    let mut scene = Stage::new("vxlan").up();
-    let before = Side::BOTH.map(|side| scene.etcd.get(&scene.own_record(side)).unwrap());
+fn a_wiped_etcd_has_every_lease_again(api: Api) {
+    let mut scene = Stage::new("vxlan").by(api).up();
+    let before = Side::BOTH.map(|side| scene.get(&scene.own_record(side)));
     let probe = scene.probe();
     scene.etcd.wipe().unwrap();
     let again = scene.await_value(&scene.own_record(Side::A), |value| value == before[0]);
@@ -85,7 +99,7 @@ fn a_wiped_etcd_has_every_lease_again() {
     std::thread::sleep(SETTLE);
     let outcome = probe.stop();
     report(
-        "etcd wiped: empty data directory",
+        &format!("etcd wiped: empty data directory{}", told(api)),
         Some(&outcome),
         &[("both leases again", ms(all))],
     );
@@ -93,13 +107,12 @@ fn a_wiped_etcd_has_every_lease_again() {
     scene.assert_running();
 }
 
-#[test]
-fn history_compacted_behind_our_back_is_not_missed() {
-    let mut scene = Stage::new("udp").up();
+fn history_compacted_behind_our_back_is_not_missed(api: Api) {
+    let mut scene = Stage::new("udp").by(api).up();
     let gateway = scene.gateway();
     let probe = scene.probe();
     // While the watch stands, it needs no history.
-    scene.etcd.compact().unwrap();
+    scene.forget_history();
     let connected = scene.mark(Side::A);
     write_peer(&gateway, 200);
     let seen = scene.await_line(&connected, "2 peer subnets");
@@ -108,13 +121,13 @@ fn history_compacted_behind_our_back_is_not_missed() {
     cut(&scene, Side::A, Cut::Drop);
     scene.await_line(&mark, LOST);
     write_peer(&gateway, 201);
-    scene.etcd.compact().unwrap();
+    scene.forget_history();
     heal(&scene);
     let healed = scene.mark(Side::A);
     let found = scene.await_line(&healed, "3 peer subnets");
     let outcome = probe.stop();
     report(
-        "history compacted, also while cut off",
+        &format!("history compacted, also while cut off{}", told(api)),
         Some(&outcome),
         &[("change seen", ms(seen)), ("after heal", ms(found))],
     );
@@ -127,16 +140,15 @@ fn write_peer(gateway: &benches::etcd::Gateway, third: u8) {
     gateway.put(&key, value.as_bytes()).unwrap();
 }
 
-#[test]
-fn one_of_three_members_may_die_and_lead() {
-    let mut scene = Stage::new("udp").members(3).up();
+fn one_of_three_members_may_die_and_lead(api: Api) {
+    let mut scene = Stage::new("udp").by(api).members(3).up();
     let probe = scene.probe();
     // Daemons talk to the first one; wherever the leader is, killing each in turn hits it once.
     let mut seen = Vec::new();
     for number in 0..3 {
         scene.etcd.member(number).kill();
         let alive = (number + 1) % 3;
-        let gateway = scene.etcd.member(alive).gateway().unwrap();
+        let gateway = scene.gateway_of(alive);
         let key = record(&format!("10.5.{}.0-24", 200 + number));
         await_until(
             || gateway.put(&key, PEER).is_ok(),
@@ -154,7 +166,10 @@ fn one_of_three_members_may_die_and_lead() {
     let outcome = probe.stop();
     let seen: Vec<_> = seen.into_iter().map(ms).collect();
     report(
-        "each of three members killed in turn, the leader among them",
+        &format!(
+            "each of three members killed in turn, the leader among them{}",
+            told(api)
+        ),
         Some(&outcome),
         &[("change seen after two members took it", seen.join(" / "))],
     );
@@ -164,9 +179,8 @@ fn one_of_three_members_may_die_and_lead() {
 
 const PEER: &[u8] = br#"{"PublicIP":"192.168.78.200","PublicIPv6":null}"#;
 
-#[test]
-fn a_daemon_restarted_while_cut_off_carries_on_and_learns_what_it_missed() {
-    let mut scene = Stage::new("udp").up();
+fn a_daemon_restarted_while_cut_off_carries_on_and_learns_what_it_missed(api: Api) {
+    let mut scene = Stage::new("udp").by(api).up();
     let (gateway, own) = (scene.gateway(), scene.own_record(Side::A));
     // What is written down for such a start holds both nodes once it has started beside the other.
     scene.path.restart(Side::A, flanneld()).unwrap();
@@ -185,12 +199,15 @@ fn a_daemon_restarted_while_cut_off_carries_on_and_learns_what_it_missed() {
     let connected = begun.elapsed();
     let (outage, probe) = (probe.stop(), scene.probe());
     write_peer(&gateway, 200);
-    scene.etcd.compact().unwrap();
+    scene.forget_history();
     let mark = scene.mark(Side::A);
     heal(&scene);
     let learnt = scene.await_line(&mark, "2 peer subnets");
     report(
-        "daemon restarted while cut off from etcd, history compacted",
+        &format!(
+            "daemon restarted while cut off from etcd, history compacted{}",
+            told(api)
+        ),
         Some(&outage),
         &[
             ("packets pass after", ms(connected)),
@@ -203,26 +220,32 @@ fn a_daemon_restarted_while_cut_off_carries_on_and_learns_what_it_missed() {
     assert_records(&scene);
 }
 
+/// Peers that are written again and again.
+const PEERS: u32 = 40;
+
 /// Stock has filled disks with what it said of compactions.
-#[test]
-fn compactions_in_a_storm_cost_no_packet_and_no_line() {
-    let mut scene = Stage::new("udp").up();
+fn compactions_in_a_storm_cost_no_packet_and_no_line(api: Api) {
+    let mut scene = Stage::new("udp").by(api).up();
     let gateway = scene.gateway();
     write_peer(&gateway, 200);
     let (probe, mark) = (scene.probe(), scene.mark(Side::A));
     let (begun, mut changes) = (Instant::now(), 0u32);
-    while begun.elapsed() < lasting(2, 600) {
+    // Each peer is written at least once, however long that takes.
+    while begun.elapsed() < lasting(2, 600) || changes < PEERS {
         for _ in 0..20 {
-            write_peer(&gateway, 201 + (changes % 40) as u8);
+            write_peer(&gateway, 201 + (changes % PEERS) as u8);
             changes += 1;
         }
-        scene.etcd.compact().unwrap();
+        scene.forget_history();
     }
     scene.await_line(&mark, "42 peer subnets");
     let outcome = probe.stop();
     let lost = scene.lines_since(&mark, LOST);
     report(
-        &format!("etcd compacted after every 20 of {changes} changes"),
+        &format!(
+            "etcd compacted after every 20 of {changes} changes{}",
+            told(api)
+        ),
         Some(&outcome),
         &[("losses of it told", lost.to_string())],
     );

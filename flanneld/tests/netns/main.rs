@@ -18,6 +18,7 @@ mod missing;
 mod node_port;
 mod offloads;
 mod order;
+mod outer_checksums;
 mod refusals;
 mod setup;
 mod tools;
