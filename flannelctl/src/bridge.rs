@@ -22,7 +22,8 @@ pub(crate) const HELP: &str = "Stores:
 
 A copy carries the bridge's name in a field that nodes pass over, and lasts as long as the record it was made from: when
 the bridge ends, copies end with their records. It can be ended, killed and started again at any moment. Both stores
-need the same network config, up to the ranges of subnets.
+need the same network config, up to the ranges of subnets; where the backends are udp and vxlan, each with a Beside for the
+other. For a service manager every flag but --drain is also a variable, as --from-cafile is FLANNELCTL_FROM_CAFILE.
 
 Example, for nodes of flannel 0.11 and later ones with one etcd:
   flannelctl bridge --from v2:http://10.0.0.1:2379 --to v3:http://10.0.0.1:2379";
@@ -34,15 +35,15 @@ const PREFIX: &str = "/coreos.com/network";
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// One store
-    #[arg(long, value_name = "STORE", value_parser = place)]
+    #[arg(long, value_name = "STORE", env = "FLANNELCTL_FROM", value_parser = place)]
     from: Place,
 
     /// The other; both are given the leases of the other
-    #[arg(long, value_name = "STORE", value_parser = place)]
+    #[arg(long, value_name = "STORE", env = "FLANNELCTL_TO", value_parser = place)]
     to: Place,
 
     /// Name in the copies; the same one after a restart [default: made of both stores]
-    #[arg(long, value_name = "NAME", value_parser = bridge_name)]
+    #[arg(long, value_name = "NAME", env = "FLANNELCTL_NAME", value_parser = bridge_name)]
     name: Option<String>,
 
     /// Remove this bridge's copies from both stores, and end
@@ -50,23 +51,33 @@ pub(crate) struct Arguments {
     drain: bool,
 
     /// How long leases last, as the daemons have it: for directories, and for copies of reservations
-    #[arg(long, value_name = "MINUTES", default_value_t = 1440, value_parser = clap::value_parser!(u32).range(2..=5_256_000))]
+    #[arg(long, value_name = "MINUTES", env = "FLANNELCTL_LEASE_TIME", default_value_t = 1440, value_parser = clap::value_parser!(u32).range(2..=5_256_000))]
     lease_time: u32,
 
     /// Certificates that vouch for the servers of --from, PEM [default: the system's]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "FLANNELCTL_FROM_CAFILE")]
     from_cafile: Option<PathBuf>,
 
     /// Certificate to show to them, PEM
-    #[arg(long, value_name = "FILE", requires = "from_keyfile")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLANNELCTL_FROM_CERTFILE",
+        requires = "from_keyfile"
+    )]
     from_certfile: Option<PathBuf>,
 
     /// Key of that certificate, PEM
-    #[arg(long, value_name = "FILE", requires = "from_certfile")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLANNELCTL_FROM_KEYFILE",
+        requires = "from_certfile"
+    )]
     from_keyfile: Option<PathBuf>,
 
     /// User name there
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "FLANNELCTL_FROM_USERNAME")]
     from_username: Option<String>,
 
     /// Password there; others on this host see the command line, so rather use the environment
@@ -79,19 +90,29 @@ pub(crate) struct Arguments {
     from_password: Option<String>,
 
     /// Certificates that vouch for the servers of --to, PEM [default: the system's]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "FLANNELCTL_TO_CAFILE")]
     to_cafile: Option<PathBuf>,
 
     /// Certificate to show to them, PEM
-    #[arg(long, value_name = "FILE", requires = "to_keyfile")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLANNELCTL_TO_CERTFILE",
+        requires = "to_keyfile"
+    )]
     to_certfile: Option<PathBuf>,
 
     /// Key of that certificate, PEM
-    #[arg(long, value_name = "FILE", requires = "to_certfile")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLANNELCTL_TO_KEYFILE",
+        requires = "to_certfile"
+    )]
     to_keyfile: Option<PathBuf>,
 
     /// User name there
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "FLANNELCTL_TO_USERNAME")]
     to_username: Option<String>,
 
     /// Password there; others on this host see the command line, so rather use the environment
