@@ -198,7 +198,8 @@ pub(super) fn a_watch_outlives_a_server_killed_and_started_again(dialect: &dyn D
     server.kill();
     await_news(&news, |report| matches!(report, News::Lost(_)));
     server.run().unwrap();
-    assert_eq!(news.recv_timeout(PATIENCE).unwrap(), News::Regained);
+    // A slow machine has more than one cause to tell of first.
+    await_news(&news, |report| *report == News::Regained);
     assert_eq!(keys(news.recv_timeout(PATIENCE).unwrap()), ["10.5.1.0-24"]);
     registry
         .create(key("10.5.2.0-24"), &node("1.2.3.5"))
