@@ -33,6 +33,7 @@ pub use engine::Engine;
 pub use engine::adopt::{QueueHandle, SocketHandle};
 pub use error::StartError;
 pub use examples::Example;
+pub use probe::look_ahead;
 pub use recent::Recent;
 pub use sandbox::calls::Refusal;
 pub use stats::{Counter, Counters, Distribution, DropReason, Measure};

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::LazyLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ringbuf::{Arena, BufRing, Frame, FrameLayout, Pool};
@@ -28,6 +30,17 @@ const SINK: u32 = 0;
 /// A ring is taken when it needs at most this share of the time, in percent.
 const CLEARLY: u32 = 95;
 
+/// What is fastest here, found out once: a start that waits for nothing else takes most of its time for this.
+static FASTEST: LazyLock<(IoKind, String)> = LazyLock::new(fastest);
+
+/// Begins to find out what an engine will want to know of the kernel, beside whatever else a start has to do.
+pub fn look_ahead(choice: IoChoice) {
+    if choice == IoChoice::Auto {
+        // Without a thread it is found out when it is wanted.
+        let _ = thread::Builder::new().spawn(|| drop(FASTEST.clone()));
+    }
+}
+
 /// The way to move packets, and why.
 pub(crate) fn choose_io(
     config: &EngineConfig,
@@ -46,7 +59,7 @@ pub(crate) fn choose_io(
             IoKind::SingleQueue,
             "this kernel's TUN has no virtio header".to_owned(),
         )),
-        IoChoice::Auto => Ok(fastest()),
+        IoChoice::Auto => Ok(FASTEST.clone()),
     }
 }
 

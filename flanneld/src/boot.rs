@@ -1,7 +1,7 @@
 //! From nothing to a daemon at work: everything in the order it depends on each other.
 
 use crate::args::Outer;
-use crate::backend::{Backend, has_engine};
+use crate::backend::{Backend, await_former, has_engine};
 use crate::beginning::{self, Beginning};
 use crate::caller::Caller;
 use crate::confine::Denials;
@@ -137,6 +137,9 @@ pub(crate) fn start_backend(
     plan: &Plan,
     mut queues: Option<Vec<QueueHandle>>,
 ) -> Result<Backend> {
+    if queues.is_none() {
+        await_former(plan, desk.settings);
+    }
     let mut tries = 0;
     loop {
         match Backend::start(plan, desk, queues.take()) {

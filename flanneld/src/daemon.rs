@@ -75,6 +75,7 @@ pub(crate) struct Desk<'a> {
 
 /// Runs until asked to stop, or until another daemon has taken over.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
+    engine::look_ahead(settings.engine.io);
     let (happenings, inbox) = channel();
     let mut predecessor = Predecessor::find(settings)?;
     let inherited = predecessor.as_mut().map(Predecessor::listeners);

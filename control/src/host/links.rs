@@ -66,6 +66,14 @@ impl TunnelSetup {
         Ok(well)
     }
 
+    /// Whether some device has been the tunnel before, and is still there.
+    pub fn is_held(&self, netlink: &mut Netlink) -> io::Result<bool> {
+        let ours = |net: IpNet| self.subnets.iter().any(|subnet| host_net(*subnet) == net);
+        let interfaces = netlink.interfaces()?;
+        let mut tunnels = interfaces.iter().filter(|interface| interface.tun);
+        Ok(tunnels.any(|device| device.addresses.iter().any(|held| ours(held.net))))
+    }
+
     /// Without these the tunnel still works, but less is told to senders.
     fn set_switches(&self, device: &str) {
         // Answers such as "net unreachable" come out of the tunnel with this node's own address as source;

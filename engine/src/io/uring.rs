@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use ringbuf::{BufRing, Frame, Pool};
@@ -27,11 +28,15 @@ use crate::sys::uring::{Arrival, COMPLETIONS, Completion, LentReads, ReadTarget,
 use crate::sys::wake::Wake;
 use crate::wire::virtio::VirtioNetHdr;
 
-/// Places among the ring's files, and so the tokens of what is seen there.
-const TUN: u32 = 0;
-const STOP: u32 = 1;
-/// The listener with index `i` is at `LISTENER + i`.
-const LISTENER: u32 = 2;
+/// Places among the ring's files, and so the tokens of what is seen there. Of a daemon that is killed the kernel closes
+/// them in this order, a moment after it is gone: whoever is started in its place needs the sockets first, and taking the
+/// device down takes long.
+const TUN: u32 = LISTENERS_MAX + 1;
+const STOP: u32 = LISTENERS_MAX;
+/// Listeners at most: two forms at addresses of two families.
+const LISTENERS_MAX: u32 = 4;
+/// Where there is no file.
+const NONE: RawFd = -1;
 /// Packets written in one call at most: they must fit into the ring with room for the rest.
 const WRITES_MAX: usize = 64;
 /// Single reads tried at once when packets come slowly.
@@ -211,13 +216,17 @@ impl<'a> UringIo<'a> {
 }
 
 fn open(parts: &Parts<'_>) -> io::Result<Ring> {
-    let fixed = [parts.tun.raw(), parts.wake.raw()].into_iter();
-    let files: Vec<_> = fixed.chain(parts.underlay.listener_fds()).collect();
+    let mut files: Vec<_> = parts.underlay.listener_fds().collect();
+    if files.len() > LISTENERS_MAX as usize {
+        return Err(io::Error::other("more listeners than a ring has room for"));
+    }
+    files.resize(LISTENERS_MAX as usize, NONE);
+    files.extend([parts.wake.raw(), parts.tun.raw()]);
     Ring::new(&files)
 }
 
 fn watch(ring: &mut Ring, parts: &Parts<'_>) -> io::Result<()> {
-    let listeners = LISTENER..LISTENER + parts.underlay.listeners() as u32;
+    let listeners = 0..parts.underlay.listeners() as u32;
     listeners.chain([STOP]).try_for_each(|file| ring.poll(file))
 }
 

@@ -25,6 +25,7 @@ use ipnet::IpNet;
 use std::io;
 use std::sync::mpsc::Sender;
 use std::thread;
+use tracing::warn;
 use tunnel::Tunnel;
 
 /// Whatever carries packets to other nodes. When it is dropped an engine ends; what the kernel carries out stays, and
@@ -66,6 +67,17 @@ pub(crate) fn has_engine(network: &NetworkConfig, settings: &Settings) -> bool {
         Kind::Alloc | Kind::HostGw => false,
         Kind::Udp(_) => true,
         Kind::Vxlan(_) => settings.datapath(network) == Datapath::Userspace,
+    }
+}
+
+/// Waits for what the kernel still has of a daemon that was killed a moment ago.
+pub(crate) fn await_former(plan: &Plan, settings: &Settings) {
+    if has_engine(&plan.network, settings)
+        && let Err(error) = tunnel::await_former(plan)
+    {
+        warn!(
+            "cannot look for the device of a daemon before: {error}; this one's may get another name"
+        );
     }
 }
 

@@ -12,12 +12,31 @@ use ipnet::IpNet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 use tracing::{info, warn};
 
 /// The device of the first daemon on a host is flannel0.
 const DEVICE: &str = "flannel%d";
 /// Below this, IPv4 hosts need not accept packets whole.
 const MTU_MIN: u16 = 576;
+
+/// How long the kernel may take to remove the device of a daemon that was killed, and how often it is looked for.
+const FORMER_TRIES: u32 = 250;
+const FORMER_PAUSE: Duration = Duration::from_millis(2);
+
+/// Waits until the device of a daemon that was killed a moment ago is gone: the kernel lets go of it last, and another one
+/// would have to have another name meanwhile. One that stays is somebody else's business.
+pub(super) fn await_former(plan: &Plan) -> io::Result<()> {
+    let (setup, mut netlink) = (setup(plan), Netlink::open()?);
+    for _ in 0..FORMER_TRIES {
+        if !setup.is_held(&mut netlink)? {
+            break;
+        }
+        sleep(FORMER_PAUSE);
+    }
+    Ok(())
+}
 
 /// A running engine whose device leads into the overlay network.
 pub(super) struct Tunnel {
