@@ -23,6 +23,7 @@ pub mod deprive;
 pub mod etcd;
 pub mod frames;
 pub mod interrupt;
+pub mod kube;
 pub mod lab;
 pub mod measure;
 pub mod namespace;

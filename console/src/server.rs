@@ -2,8 +2,8 @@
 //! daemon keep many; only root and the daemon's own user are answered, whoever else gets hold of the file.
 
 use crate::protocol::{Head, QUESTION_MAX, Question};
-use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
+use sandbox::peer;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -86,7 +86,7 @@ where
 {
     stream.set_write_timeout(Some(LISTENING))?;
     let line = line(&mut stream, QUESTION_MAX, ASKING)?;
-    let asker = socket_peercred(&stream)?.uid;
+    let asker = peer::user(&stream)?;
     if !asker.is_root() && asker != geteuid() {
         return say(&mut stream, Err("only root is answered".to_owned()));
     }

@@ -1,4 +1,5 @@
-//! Gets a subnet for this node and keeps it: the one it has, else the one it had, else a free one.
+//! Gets a subnet for this node and keeps it: the one it has, else the one it had, else a free one. Where the store gives
+//! out subnets itself, the one it gave.
 //!
 //! Another node may do the same at the same moment. Whoever writes first wins, and the loser reads again.
 
@@ -6,7 +7,7 @@ use crate::allocate;
 use crate::lease::{Lease, LeaseAttrs};
 use crate::network::NetworkConfig;
 use crate::random;
-use crate::registry::{Registry, RegistryError, Snapshot};
+use crate::registry::{Assigned, Registry, RegistryError, Snapshot};
 use crate::subnet_key::SubnetKey;
 use ipnet::IpNet;
 use std::fmt;
@@ -43,6 +44,9 @@ pub enum AcquireError {
         "out of subnets: every subnet between SubnetMin and SubnetMax is leased; widen the range or remove stale leases"
     )]
     OutOfSubnets,
+    /// What the store gave this node is not part of the network.
+    #[error("{0}")]
+    Unfit(String),
     /// The registry does not answer.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -63,6 +67,11 @@ pub fn acquire(registry: &dyn Registry, wish: &Wish<'_>) -> Result<Lease, Acquir
 }
 
 fn attempt(registry: &dyn Registry, wish: &Wish<'_>) -> Result<Lease, AcquireError> {
+    if let Some(assigned) = registry.assigned()? {
+        let key = fitting(wish.network, &assigned)?;
+        let attrs = (wish.attrs)(assigned.attrs.as_ref());
+        return Ok(registry.create(key, &attrs)?);
+    }
     let snapshot = registry.snapshot()?;
     let fresh = (wish.attrs)(None);
     for mine in held_by(&fresh, &snapshot, wish.previous) {
@@ -75,6 +84,37 @@ fn attempt(registry: &dyn Registry, wish: &Wish<'_>) -> Result<Lease, AcquireErr
     }
     let key = previous(wish, &snapshot).or_else(|| free(wish.network, &snapshot));
     Ok(registry.create(key.ok_or(AcquireError::OutOfSubnets)?, &fresh)?)
+}
+
+/// Of what a node was given, what this network uses: a part of it in each of its families.
+fn fitting(network: &NetworkConfig, assigned: &Assigned) -> Result<SubnetKey, AcquireError> {
+    let mut used = Vec::new();
+    for whole in network.networks() {
+        let of_family = |subnet: &&IpNet| subnet.max_prefix_len() == whole.max_prefix_len();
+        let given = assigned.subnets.iter().find(of_family);
+        used.push(match given {
+            Some(subnet) if whole.contains(subnet) => *subnet,
+            given => return Err(AcquireError::Unfit(unfit(whole, given, &assigned.holder))),
+        });
+    }
+    // Networks always have a family.
+    SubnetKey::of(used).ok_or(AcquireError::OutOfSubnets)
+}
+
+fn unfit(whole: IpNet, given: Option<&IpNet>, holder: &str) -> String {
+    let family = if whole.addr().is_ipv4() {
+        "IPv4"
+    } else {
+        "IPv6"
+    };
+    match given {
+        Some(subnet) => format!(
+            "subnet {whole} specified in the flannel net config doesn't contain PodCIDR {subnet} of {holder}: make it the cluster's --cluster-cidr, in net-conf.json, and restart this daemon"
+        ),
+        None => format!(
+            "{holder} has no {family} podCIDR, and the flannel net config asks for {whole}: give the cluster's --cluster-cidr one, or leave {family} out of net-conf.json"
+        ),
+    }
 }
 
 /// This node's records; the subnet it used last comes first.

@@ -17,12 +17,12 @@
 //! itself unless it has heard `Running`, and the new one, once it has the descriptors, when the old one dies.
 
 use crate::atomic_file;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::geteuid;
+use sandbox::peer;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, Permissions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -142,7 +142,7 @@ fn is_nobody(error: &io::Error) -> bool {
 impl Channel {
     /// Talks to whoever is at the other end, unless it is another user.
     pub fn with(stream: UnixStream) -> io::Result<Self> {
-        let user = socket_peercred(&stream)?.uid;
+        let user = peer::user(&stream)?;
         let trusted = user.is_root() || user == geteuid();
         if !trusted {
             let why = format!("user {} may not talk to this daemon", user.as_raw());

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// What a node tells the others about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -43,6 +44,20 @@ pub struct BackendData(Box<str>);
 impl BackendData {
     fn new(text: &str) -> Self {
         Self(compact(text).into())
+    }
+}
+
+impl FromStr for BackendData {
+    type Err = serde_json::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        serde_json::from_str(text).map(|read: &RawValue| Self::new(read.get()))
+    }
+}
+
+impl fmt::Display for BackendData {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 

@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-const KUBE: &str = "Kubernetes (not built in yet)";
+const KUBE: &str = "Kubernetes";
 const OWN: &str = "Additions of this implementation";
 
 const ABOUT: &str = "Gives every container on every host an address, and carries packets between them.
@@ -30,6 +30,8 @@ Exit codes: 0 asked to end by SIGTERM, SIGINT or SIGQUIT; 1 cannot start; 2 flag
 Example with etcd, on each host:
   etcdctl put /coreos.com/network/config '{\"Network\":\"10.5.0.0/16\",\"Backend\":{\"Type\":\"vxlan\"}}'
   flanneld --etcd-endpoints=http://10.0.0.1:2379 --iface=eth0
+
+Example in Kubernetes: kubectl apply -f deploy/kube-flannel.yml, or deploy/chart with helm.
 
 Example without, on each of several hosts that share a directory:
   echo '{\"Network\":\"10.5.0.0/16\",\"Backend\":{\"Type\":\"vxlan\"}}' > /srv/flannel/config
@@ -154,27 +156,29 @@ pub(crate) struct Args {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
-    /// Take the subnet from the Kubernetes API instead of etcd
+    /// Take the subnet from the Kubernetes API instead of etcd: this node's podCIDR. Which node it is say NODE_NAME, or
+    /// POD_NAME and POD_NAMESPACE, in the environment
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = KUBE)]
     pub(crate) kube_subnet_mgr: bool,
 
-    /// URL of the API server
+    /// URL of the API server [default: the one in --kubeconfig-file, or else the one a pod is told of]
     #[arg(long, value_name = "URL", help_heading = KUBE)]
-    kube_api_url: Option<String>,
+    pub(crate) kube_api_url: Option<String>,
 
-    /// How to log in there
+    /// How to log in there [default: as the pod this runs in]
     #[arg(long, value_name = "FILE", help_heading = KUBE)]
-    kubeconfig_file: Option<PathBuf>,
+    pub(crate) kubeconfig_file: Option<PathBuf>,
 
     /// What comes before the names of node annotations
     #[arg(long, value_name = "PREFIX", default_value = "flannel.alpha.coreos.com", help_heading = KUBE)]
-    kube_annotation_prefix: String,
+    pub(crate) kube_annotation_prefix: String,
 
-    /// Tell the API when the node's network works
+    /// Tell the cluster when the node's network works, by its condition NetworkUnavailable
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "true", default_missing_value = "true", value_parser = go_bool, help_heading = KUBE)]
-    set_node_network_unavailable: bool,
+    pub(crate) set_node_network_unavailable: bool,
 
-    /// File with the network config; also with --store=file:DIR, instead of the one there
+    /// File with the network config [default: /etc/kube-flannel/net-conf.json]; also with --store=file:DIR, instead of
+    /// the one there
     #[arg(long, value_name = "FILE", help_heading = KUBE)]
     pub(crate) net_config_path: Option<PathBuf>,
 

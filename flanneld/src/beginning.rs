@@ -1,7 +1,9 @@
 //! What a daemon begins with: from the registry, from what an earlier run knew, or from a daemon that hands over.
 
 use crate::backend::{self, Backend};
-use crate::boot::{find_interface, start_backend, wait_for_lease, wait_for_network};
+use crate::boot::{
+    find_interface, start_backend, wait_for_addresses, wait_for_lease, wait_for_network,
+};
 use crate::daemon::{Desk, Happening};
 use crate::plan::Plan;
 use crate::recall::{self, Asked, Recall};
@@ -9,7 +11,7 @@ use crate::take_over::Predecessor;
 use anyhow::{Context, Result, bail};
 use control::clock::since_boot;
 use control::host::Netlink;
-use control::host::external_interface::ExternalInterface;
+use control::host::external_interface::{Choice, ExternalInterface};
 use control::lease::{Lease, LeaseAttrs};
 use control::memory::Memory;
 use control::network::NetworkConfig;
@@ -25,6 +27,8 @@ use tracing::{info, warn};
 pub(crate) struct Beginning {
     pub(crate) network: NetworkConfig,
     pub(crate) config: String,
+    /// How the interface is found again.
+    pub(crate) choice: Choice,
     pub(crate) external: ExternalInterface,
     pub(crate) lease: Lease,
     /// Whether all this is from an earlier run, and the registry has said nothing.
@@ -82,6 +86,7 @@ impl Beginning {
 
 pub(crate) fn from_predecessor(
     desk: &Desk<'_>,
+    registry: &dyn Registry,
     mut predecessor: Predecessor,
     netlink: &mut Netlink,
 ) -> Result<Beginning> {
@@ -92,7 +97,10 @@ pub(crate) fn from_predecessor(
             "the old daemon carries packets another way than this one would: give both the same --vxlan-datapath, or restart instead"
         );
     }
-    let external = find_interface(netlink, desk.settings, &known.network)?;
+    // A store that is away must hold up no takeover; what it would say shows in the old daemon's record.
+    let told = registry.addresses().unwrap_or_default();
+    let choice = desk.settings.interface.with(told);
+    let external = find_interface(netlink, &choice, desk.settings, &known.network)?;
     let mac = backend::standing_mac(netlink, &known.network)?;
     let lease = known.held_at(&external, mac).context(
         "the old daemon has another public address than this one would have: give both the same --iface and --public-ip",
@@ -107,6 +115,7 @@ pub(crate) fn from_predecessor(
     );
     let sync = carry(desk, &plan, known.memory, predecessor.queues())?;
     Ok(Beginning {
+        choice,
         external,
         lease,
         sync: Some(sync),
@@ -127,7 +136,8 @@ fn from_memory(
     let Some(recalled) = recall::usable(memory, desk.settings) else {
         return Ok(None);
     };
-    let external = find_interface(netlink, desk.settings, &recalled.network)?;
+    let choice = desk.settings.interface.clone();
+    let external = find_interface(netlink, &choice, desk.settings, &recalled.network)?;
     let mac = backend::standing_mac(netlink, &recalled.network)?;
     let Some(lease) = recalled.held_at(&external, mac) else {
         warn!(
@@ -145,6 +155,7 @@ fn from_memory(
     );
     let sync = carry(desk, &plan, recalled.memory, None)?;
     let beginning = Beginning {
+        choice,
         external,
         lease,
         sync: Some(sync),
@@ -180,13 +191,18 @@ fn from_registry(
     let Some((network, config)) = wait_for_network(desk, registry, inbox) else {
         return Ok(None);
     };
-    let external = find_interface(netlink, desk.settings, &network)?;
+    let Some(told) = wait_for_addresses(desk, registry, inbox) else {
+        return Ok(None);
+    };
+    let choice = desk.settings.interface.with(told);
+    let external = find_interface(netlink, &choice, desk.settings, &network)?;
     backend::check(&network, &external, desk.settings)?;
     let mac = backend::standing_mac(netlink, &network)?;
     let lease = wait_for_lease(desk, registry, &network, &external, mac, inbox);
     Ok(lease.map(|lease| Beginning {
         network,
         config,
+        choice,
         external,
         lease,
         sync: None,

@@ -22,13 +22,13 @@ use control::acquire::{Wish, acquire};
 use control::clock::since_boot;
 use control::hold::{Hold, Terms};
 use control::host::Netlink;
-use control::host::external_interface::{self, ExternalInterface, Families};
+use control::host::external_interface::{self, Choice, ExternalInterface, Families};
 use control::in_force::InForce;
 use control::lease::{Lease, LeaseAttrs};
 use control::mac::Mac;
 use control::memory::Memory;
 use control::network::NetworkConfig;
-use control::registry::{EtcdRegistry, FileRegistry, Registry, Watch};
+use control::registry::{Addresses, EtcdRegistry, FileRegistry, Registry, Watch, kube};
 use control::subnet_file::previous_subnets;
 use control::subnet_key::SubnetKey;
 use control::sync::Sync;
@@ -59,6 +59,7 @@ pub(crate) fn boot<'a>(
     let beginning = match predecessor {
         Some(predecessor) => Some(beginning::from_predecessor(
             desk,
+            &*registry,
             predecessor,
             &mut netlink,
         )?),
@@ -81,6 +82,7 @@ fn set_up<'a>(
     let Beginning {
         network,
         config,
+        choice,
         external,
         lease,
         sync,
@@ -111,11 +113,7 @@ fn set_up<'a>(
         contact: Contact::new(!remembered || !alone, since_boot()),
         since: since_boot(),
         subnet_told,
-        underlay: Underlay::watch(
-            netlink,
-            settings.interface.clone(),
-            families(&network, settings),
-        ),
+        underlay: Underlay::watch(netlink, choice, families(&network, settings)),
         renewal: Renewal::default(),
         scribe: Scribe::new(settings.state_file.clone()),
         vitals: Vitals::new(desk.health.clone()),
@@ -195,6 +193,9 @@ pub(crate) fn open_registry(settings: &Settings) -> Result<Arc<dyn Registry>> {
                 Some(path) => Arc::new(store.with_config(path)),
                 None => Arc::new(store),
             }
+        }
+        Store::Kube(options) => {
+            kube::open(options.clone()).context("cannot use the Kubernetes API")?
         }
         Store::Etcd(options) => {
             Arc::new(EtcdRegistry::open(options.clone()).context("cannot use etcd")?)
@@ -293,14 +294,29 @@ fn pause(
     }
 }
 
+/// Waits until the registry has said what it knows of this node's addresses; `None` when asked to stop.
+pub(crate) fn wait_for_addresses(
+    desk: &Desk<'_>,
+    registry: &dyn Registry,
+    inbox: &Receiver<Happening>,
+) -> Option<Addresses> {
+    let mut told = String::new();
+    loop {
+        match registry.addresses() {
+            Ok(addresses) => return Some(addresses),
+            Err(error) => pause(desk, &mut told, error.to_string(), inbox)?,
+        }
+    }
+}
+
 /// Finds the interface to the other nodes and says which one it is.
 pub(crate) fn find_interface(
     netlink: &mut Netlink,
+    choice: &Choice,
     settings: &Settings,
     network: &NetworkConfig,
 ) -> Result<ExternalInterface> {
-    let external =
-        external_interface::find(netlink, &settings.interface, families(network, settings))?;
+    let external = external_interface::find(netlink, choice, families(network, settings))?;
     info!("using interface {external}");
     Ok(external)
 }

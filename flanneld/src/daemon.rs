@@ -110,6 +110,10 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
                 desk.gate.close();
                 desk.account.tell();
                 door.into_iter().for_each(Door::leave);
+                if settings.store.restarts_always() {
+                    drop(daemon);
+                    wait_for_the_end(&inbox);
+                }
                 return Ok(());
             }
             End::Outdated => desk.account.close(),
@@ -118,6 +122,13 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     }
     desk.say_goodbye();
     Ok(())
+}
+
+/// Whoever would start this daemon again would have it take over in turn. It is ended when its successor is known to work.
+fn wait_for_the_end(inbox: &Receiver<Happening>) {
+    info!("another daemon does the work now; waiting to be ended");
+    let mut happenings = inbox.iter();
+    happenings.find(|happening| matches!(happening, Happening::Stop));
 }
 
 impl Desk<'_> {

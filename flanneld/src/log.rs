@@ -7,10 +7,13 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
+
+/// A library that logs each failure of a request as an error.
+const SILENT: &str = "kube_client=off";
 
 /// Starts logging; `verbosity` is the number after `-v`.
 pub(crate) fn start(verbosity: i32, format: LogFormat) {
@@ -19,8 +22,13 @@ pub(crate) fn start(verbosity: i32, format: LogFormat) {
         1..=3 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    // What it reports we report ourselves, once and with what to do about it.
+    let silent = SILENT.parse().ok();
+    let filter = silent
+        .into_iter()
+        .fold(EnvFilter::default(), EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(filter.add_directive(level.into()))
         .with_writer(std::io::stderr);
     builder.event_format(Line(format)).init();
 }

@@ -63,7 +63,8 @@ impl Asked {
         let (sender, answer) = sync_channel(1);
         let asked = Arc::clone(registry);
         // Where no thread is to be had there will be no answer.
-        let _ = thread::Builder::new().spawn(move || drop(sender.send(asked.config())));
+        let ask = move || asked.assigned().and_then(|_| asked.config());
+        let _ = thread::Builder::new().spawn(move || drop(sender.send(ask())));
         Self(answer)
     }
 

@@ -5,9 +5,11 @@ use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
 use control::network::{Backend, ConfigError, Datapath, FormName, NetworkConfig};
+use control::registry::kube::{KubeOptions, NodeName};
 use control::registry::{EtcdApi, EtcdOptions, Found};
 use engine::{IoChoice, Offloads, Refusal, SourceCheck};
 use regex::Regex;
+use std::env;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -57,6 +59,8 @@ pub(crate) enum Store {
     },
     /// In etcd.
     Etcd(EtcdOptions),
+    /// By Kubernetes.
+    Kube(KubeOptions),
 }
 
 impl Store {
@@ -65,7 +69,13 @@ impl Store {
         match self {
             Self::File { dir, .. } => dir.display().to_string(),
             Self::Etcd(options) => options.prefix.clone(),
+            Self::Kube(options) => format!("kubernetes {}", options.prefix),
         }
+    }
+
+    /// Whether whoever runs the daemon starts it again whenever it ends, and ends it when another one works.
+    pub(crate) fn restarts_always(&self) -> bool {
+        matches!(self, Self::Kube(_))
     }
 }
 
@@ -96,17 +106,14 @@ impl fmt::Display for Wrong {
 const MARGIN_MINUTES_MAX: u64 = 1439;
 /// From what a busy store can be relied on to renew to ten years, which every store can count.
 const LEASE_MINUTES: RangeInclusive<u64> = 2..=5_256_000;
+/// Where the ConfigMap of a cluster is mounted.
+const NET_CONFIG: &str = "/etc/kube-flannel/net-conf.json";
 const SPIN_MICROSECONDS_MAX: u64 = 1_000_000;
 
 impl TryFrom<Args> for Settings {
     type Error = Wrong;
 
     fn try_from(args: Args) -> Result<Self, Wrong> {
-        if args.kube_subnet_mgr {
-            return wrong(
-                "--kube-subnet-mgr is not built in yet; keep leases in etcd or a directory: see --etcd-endpoints and --store",
-            );
-        }
         Ok(Self {
             remarks: remarks(&args),
             store: store(&args)?,
@@ -134,6 +141,7 @@ impl TryFrom<Args> for Settings {
                 can_reach: args.iface_can_reach,
                 public_ip: args.public_ip,
                 public_ipv6: args.public_ipv6,
+                ..Choice::default()
             },
             door: beside(&args.subnet_file, ".takeover"),
             takeover: args.takeover,
@@ -225,6 +233,9 @@ fn store(args: &Args) -> Result<Store, Wrong> {
         ));
     }
     let lease_time = minutes(args.lease_time);
+    if args.kube_subnet_mgr {
+        return kube(args).map(Store::Kube);
+    }
     match (args.store.as_str(), args.store.strip_prefix("file:")) {
         ("etcd", _) => etcd(args, lease_time).map(Store::Etcd),
         (_, Some(dir)) if !dir.is_empty() => Ok(Store::File {
@@ -252,7 +263,7 @@ fn remarks(args: &Args) -> Vec<String> {
             "use -v for more log lines",
         ),
         (
-            args.net_config_path.is_some() && args.store == "etcd",
+            args.net_config_path.is_some() && args.store == "etcd" && !args.kube_subnet_mgr,
             "--net-config-path has",
             "with etcd the network config is kept there",
         ),
@@ -266,6 +277,33 @@ fn remarks(args: &Args) -> Vec<String> {
     given
         .map(|(_, flag, instead)| format!("{flag} no effect: {instead}"))
         .collect()
+}
+
+fn kube(args: &Args) -> Result<KubeOptions, Wrong> {
+    if args.store != "etcd" {
+        return wrong("--kube-subnet-mgr and --store exclude each other");
+    }
+    let prefix = args.kube_annotation_prefix.parse();
+    let net_config = args.net_config_path.clone();
+    Ok(KubeOptions {
+        kubeconfig: args.kubeconfig_file.clone(),
+        api_url: args.kube_api_url.clone(),
+        prefix: prefix.map_err(|why| Wrong(format!("--kube-annotation-prefix: {why}")))?,
+        net_config: net_config.unwrap_or_else(|| NET_CONFIG.into()),
+        node: node_name(|name| env::var(name).ok())?,
+        tell_condition: args.set_node_network_unavailable,
+    })
+}
+
+fn node_name(variable: impl Fn(&str) -> Option<String>) -> Result<NodeName, Wrong> {
+    let said = |name| variable(name).filter(|text| !text.is_empty());
+    match (said("NODE_NAME"), said("POD_NAMESPACE"), said("POD_NAME")) {
+        (Some(name), ..) => Ok(NodeName::Known(name)),
+        (None, Some(namespace), Some(pod)) => Ok(NodeName::OfPod { namespace, pod }),
+        _ => wrong(
+            "env variables POD_NAME and POD_NAMESPACE must be set, or NODE_NAME: as in deploy/kube-flannel.yml, or to the node's name by hand",
+        ),
+    }
 }
 
 fn etcd(args: &Args, lease_time: Duration) -> Result<EtcdOptions, Wrong> {

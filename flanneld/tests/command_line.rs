@@ -61,7 +61,7 @@ const SWITCHES: [(&str, &str, &str); 6] = [
     ("set-node-network-unavailable", "starting", "starting"),
     (
         "kube-subnet-mgr",
-        "--kube-subnet-mgr is not built in yet",
+        "POD_NAME and POD_NAMESPACE must be set",
         "starting",
     ),
     ("ip-blackhole-route", "blackhole: true", "blackhole: false"),

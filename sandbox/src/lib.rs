@@ -6,10 +6,11 @@
 //!
 //! Threads of one process share memory and descriptors, so a wall around one of them is as good as the walls around
 //! the others: the calls a thread may make are therefore bound to the descriptors that are its own. What it tries all the
-//! same is counted in [`denied`].
+//! same is counted in [`denied`]. [`peer`] tells whom a process lets in.
 
 pub mod calls;
 pub mod capabilities;
 pub mod denied;
 pub mod files;
+pub mod peer;
 pub mod process;

@@ -2,6 +2,7 @@
 //! of the host it is made from is read once.
 
 use super::netlink::{Address, Interface, Netlink, RouteFound};
+use crate::registry::Addresses;
 use ipnet::IpNet;
 use regex::Regex;
 use std::fmt;
@@ -22,9 +23,24 @@ pub struct Choice {
     pub public_ip: Option<Ipv4Addr>,
     /// IPv6 address to advertise.
     pub public_ipv6: Option<Ipv6Addr>,
+    /// Address to advertise whatever the interface is.
+    pub advertised_ip: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub advertised_ipv6: Option<Ipv6Addr>,
 }
 
 impl Choice {
+    /// The same, but for what the store says about this node.
+    pub fn with(&self, told: Addresses) -> Self {
+        Self {
+            public_ip: told.public_ip.or(self.public_ip),
+            public_ipv6: told.public_ipv6.or(self.public_ipv6),
+            advertised_ip: told.advertised_ip.or(self.advertised_ip),
+            advertised_ipv6: told.advertised_ipv6.or(self.advertised_ipv6),
+            ..self.clone()
+        }
+    }
+
     /// Whether no interface is named in any way.
     fn names_none(&self) -> bool {
         self.interfaces.is_empty() && self.patterns.is_empty() && self.can_reach.is_none()
@@ -194,11 +210,13 @@ impl HostView {
             mtu: interface.mtu,
             addresses: ipv4.into_iter().chain(ipv6).collect(),
             public_ip: choice
-                .public_ip
+                .advertised_ip
+                .or(choice.public_ip)
                 .filter(|_| families.ipv4)
                 .or_else(|| ipv4.and_then(only_v4)),
             public_ipv6: choice
-                .public_ipv6
+                .advertised_ipv6
+                .or(choice.public_ipv6)
                 .filter(|_| families.ipv6)
                 .or_else(|| ipv6.and_then(only_v6)),
             networks: networks(interface),

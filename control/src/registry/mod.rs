@@ -6,8 +6,10 @@
 
 use crate::lease::{Lease, LeaseAttrs, Revision};
 use crate::subnet_key::SubnetKey;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use std::time::Duration;
 mod contract;
 mod etcd;
 mod file;
+pub mod kube;
+mod outage;
 
 pub use etcd::{EtcdApi, EtcdOptions, EtcdRegistry, Found};
 pub use file::FileRegistry;
@@ -26,6 +30,16 @@ pub trait Registry: Send + Sync {
 
     /// How long a lease lasts unless renewed.
     fn lease_time(&self) -> Duration;
+
+    /// The subnets this node is given, where nodes do not choose their own.
+    fn assigned(&self) -> Result<Option<Assigned>, RegistryError> {
+        Ok(None)
+    }
+
+    /// What the store says about this node's addresses.
+    fn addresses(&self) -> Result<Addresses, RegistryError> {
+        Ok(Addresses::default())
+    }
 
     /// Every record, complete; an answer that may lack some is an error instead.
     fn snapshot(&self) -> Result<Snapshot, RegistryError>;
@@ -116,6 +130,30 @@ impl Term {
     pub fn is_reserved(self) -> bool {
         self == Self::Reserved
     }
+}
+
+/// What a node is given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assigned {
+    /// The node, in the store's words.
+    pub holder: String,
+    /// Its subnets; at least one.
+    pub subnets: Vec<IpNet>,
+    /// What its record says, if it has one.
+    pub attrs: Option<LeaseAttrs>,
+}
+
+/// Addresses that count before those of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Address to advertise, which also chooses the interface.
+    pub public_ip: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub public_ipv6: Option<Ipv6Addr>,
+    /// Address to advertise instead of any other.
+    pub advertised_ip: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub advertised_ipv6: Option<Ipv6Addr>,
 }
 
 /// What a watch reports.

@@ -2,6 +2,7 @@
 
 use super::legacy;
 use crate::settings::{Settings, Store};
+use control::registry::kube;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io;
 use sandbox::capabilities::{self, Capabilities};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 /// Programs and what they read, and what tells of the host.
-const SYSTEM: [&str; 16] = [
+const SYSTEM: [&str; 17] = [
     "/bin",
     "/dev/random",
     "/dev/urandom",
@@ -29,6 +30,7 @@ const SYSTEM: [&str; 16] = [
     "/sys",
     "/usr",
     "/var/lib/sss",
+    "/var/run",
 ];
 /// What `flannel0` is made with.
 const DEVICE: &str = "/dev/net/tun";
@@ -73,6 +75,12 @@ impl Places {
                 files.extend(config.clone());
                 found.add_store(dir);
                 Some(Vec::new())
+            }
+            Store::Kube(options) => {
+                files.push(options.net_config.clone());
+                files.extend(kube::files(options));
+                let url = options.place();
+                [port(&url), Some(NAME_SERVICE)].into_iter().collect()
             }
             Store::Etcd(options) => {
                 files.extend(options.ca_file.clone());

@@ -42,7 +42,7 @@ pub(crate) struct Sources {
     board: Board,
     account: Account,
     happenings: Sender<Happening>,
-    /// `etcd` or `file`, and where it is.
+    /// `etcd`, `file` or `kubernetes`, and where it is.
     store: (&'static str, Vec<String>),
 }
 
@@ -83,6 +83,7 @@ fn open_socket(path: &Path, sources: Arc<Sources>) -> Option<Socket> {
 fn places(store: &Store) -> (&'static str, Vec<String>) {
     match store {
         Store::File { dir, .. } => ("file", vec![dir.display().to_string()]),
+        Store::Kube(options) => ("kubernetes", vec![options.place()]),
         Store::Etcd(options) => (
             "etcd",
             options

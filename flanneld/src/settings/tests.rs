@@ -140,3 +140,27 @@ fn an_unknown_flag_is_answered_with_the_nearest_name() {
     assert!(error.to_string().contains("--iface"), "{error}");
     assert_eq!(error.exit_code(), 2);
 }
+
+#[test]
+fn a_cluster_names_the_node_or_its_pod() {
+    let named = |variables: &[(&str, &str)]| {
+        let found = |name: &str| variables.iter().find(|(known, _)| *known == name);
+        node_name(|name| found(name).map(|(_, text)| (*text).to_owned()))
+    };
+    let pod = [("POD_NAME", "p"), ("POD_NAMESPACE", "n")];
+    let of_pod = NodeName::OfPod {
+        namespace: "n".to_owned(),
+        pod: "p".to_owned(),
+    };
+    assert_eq!(named(&pod), Ok(of_pod));
+    let known = [pod[0], pod[1], ("NODE_NAME", "a")];
+    assert_eq!(named(&known), Ok(NodeName::Known("a".to_owned())));
+    let refused = named(&[pod[0], ("NODE_NAME", "")]).unwrap_err();
+    assert!(refused.0.contains("POD_NAME and POD_NAMESPACE must be set"));
+}
+
+#[test]
+fn a_cluster_is_the_only_store() {
+    let refused = settings(&["--kube-subnet-mgr"]).unwrap_err();
+    assert!(refused.0.contains("exclude each other"), "{refused}");
+}

@@ -169,7 +169,8 @@ pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-fn said(output: &Output) -> Result<String, String> {
+/// What a command printed, or complained about.
+pub(crate) fn said(output: &Output) -> Result<String, String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     match output.status.success() {
         true => Ok(text(&output.stdout)),

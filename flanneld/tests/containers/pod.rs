@@ -1,13 +1,12 @@
 //! The daemon itself in a container, as a pod would have it: the machine's network, two privileges, a read-only root.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::docker::start_dockerd;
 use crate::exchange::everything;
-use crate::machine::{Machine, wait_for};
+use crate::machine::{Machine, said, wait_for};
 use crate::runtime::{DOCKER, PODMAN};
 use crate::site::Site;
 
@@ -23,40 +22,47 @@ const GRANTED: [&str; 9] = [
     "--volume=/run/xtables.lock:/run/xtables.lock",
     "--env-file=/etc/default/flanneld",
 ];
-/// The programs it calls are the machine's own.
-const SYSTEM: [&str; 2] = [
-    "--volume=/usr:/usr:ro",
-    "--volume=/etc/alternatives:/etc/alternatives:ro",
-];
-const IMAGE: &str = "system:lab";
+/// As built for tests it is too large to be copied into every image.
+pub(crate) const DAEMON: &str = concat!(
+    "--volume=",
+    env!("CARGO_BIN_EXE_flanneld"),
+    ":/usr/bin/flanneld:ro"
+);
+const ASSEMBLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/image-root");
+pub(crate) const IMAGE: &str = "system:lab";
 const CNI: [&str; 1] = ["--network=cbr0"];
 
 /// What runtimes of today forbid by default.
 const WITHOUT_IO_URING: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_ERRNO",
     "names": ["io_uring_setup", "io_uring_enter", "io_uring_register"]}]}"#;
 
-/// An image with nothing in it but the way to the machine's system.
-fn system_image(directory: &Path) -> PathBuf {
+/// The image of deploy/Dockerfile but for this project's programs.
+pub(crate) fn system_image(directory: &Path) -> PathBuf {
     let (tree, image) = (directory.join("system"), directory.join("system.tar"));
-    for name in [
-        "dev",
-        "etc/alternatives",
-        "proc",
-        "run/flannel",
-        "sys",
-        "tmp",
-        "usr",
-    ] {
-        fs::create_dir_all(tree.join(name)).unwrap();
+    run_here(Command::new("sh").arg(ASSEMBLE).arg(&tree));
+    // Programs of tests are not linked statically.
+    let loaded = run_here(Command::new("ldd").arg(env!("CARGO_BIN_EXE_flanneld")));
+    let libraries = loaded
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix('/'));
+    for library in libraries {
+        let place = tree.join(library);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::copy(Path::new("/").join(library), place).unwrap();
     }
-    for name in ["bin", "lib", "lib64", "sbin"] {
-        symlink(Path::new("usr").join(name), tree.join(name)).unwrap();
-    }
-    fs::write(tree.join("run/xtables.lock"), "").unwrap();
-    let mut pack = Command::new("tar");
-    pack.arg("-C").arg(&tree).arg("-cf").arg(&image).arg(".");
-    assert!(pack.status().unwrap().success());
+    run_here(
+        Command::new("tar")
+            .arg("-C")
+            .arg(&tree)
+            .arg("-cf")
+            .arg(&image)
+            .arg("."),
+    );
     image
+}
+
+fn run_here(command: &mut Command) -> String {
+    said(&command.output().unwrap()).unwrap()
 }
 
 /// A machine whose docker knows that image, and whose podman the other one.
@@ -75,23 +81,21 @@ fn prepare(machine: &mut Machine, system: &Path, busybox: &Path) {
 
 /// Runs the daemon in a container with more flags, and waits until it is ready.
 fn run(machine: &Machine, more: &[&str], words: &[&str]) {
-    let binary = format!("--volume={}:/flanneld:ro", env!("CARGO_BIN_EXE_flanneld"));
     let group = format!("--cgroup-parent=/{}", machine.cgroup);
     let start = [
         "/usr/bin/docker",
         "run",
         "--detach",
         "--name=flanneld",
-        &binary,
         &group,
     ];
     machine.run(
         &[
             &start,
             &GRANTED[..],
-            &SYSTEM,
+            &[DAEMON],
             more,
-            &[IMAGE, "/flanneld"],
+            &[IMAGE, "/usr/bin/flanneld"],
             words,
         ]
         .concat(),

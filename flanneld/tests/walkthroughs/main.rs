@@ -11,6 +11,8 @@ mod addresses;
 mod dual_stack;
 mod golden;
 mod hand_run;
+#[cfg(feature = "kube")]
+mod kubernetes;
 mod secrets;
 mod several;
 #[allow(dead_code, reason = "tests of backends need more of it")]

@@ -161,13 +161,24 @@ impl Node {
 
     /// As `start`, with these variables in the environment, too.
     pub(crate) fn start_with(&mut self, words: &[&str], env: &[(&str, &str)]) {
+        self.daemon = None;
+        self.daemon = Some(self.launch(words, env, "log"));
+    }
+
+    /// As `start_with`, beside the daemon that runs, which is given back.
+    pub(crate) fn start_successor(&mut self, words: &[&str], env: &[(&str, &str)]) -> Daemon {
+        let successor = self.launch(words, env, "log-of-the-successor");
+        self.daemon
+            .replace(successor)
+            .expect("a daemon was started")
+    }
+
+    fn launch(&self, words: &[&str], env: &[(&str, &str)], log: &str) -> Daemon {
         let mut command = self.host.command(env!("CARGO_BIN_EXE_flanneld")).unwrap();
         command.args(words).current_dir(&self.dir);
         command.env("FLANNELD_SUBNET_FILE", self.subnet_file());
         command.envs(env.iter().copied());
-        self.daemon = None;
-        let log = self.dir.join("log");
-        self.daemon = Some(Daemon::start(&mut command, &log).unwrap());
+        Daemon::start(&mut command, &self.dir.join(log)).unwrap()
     }
 
     /// Has another daemon with these flags take over from the one at work.

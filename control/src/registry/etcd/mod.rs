@@ -4,7 +4,6 @@
 mod choice;
 #[cfg(test)]
 mod faults;
-mod outage;
 mod pool;
 mod speech;
 mod v2;

@@ -2,14 +2,18 @@
 //! (server gone, leader lost, history forgotten, store wiped), it begins again with a listing; so no change can be
 //! missed and no stale revision waited for.
 
-use super::outage::Outage;
 use super::speech::{Inner, Listing, Speech};
+use crate::registry::outage::Outage;
 use crate::registry::{News, Watch};
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+
+/// Between attempts while no server answers, at most.
+const OUTAGE_PAUSE_MAX: Duration = Duration::from_millis(600);
 
 /// Why following ended.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ pub(super) fn start<S: Speech>(
     let mut teller = Teller {
         news,
         config: None,
-        outage: Outage::none(),
+        outage: Outage::none(OUTAGE_PAUSE_MAX),
     };
     let run = move || {
         inner.runtime.block_on(async {
@@ -60,7 +64,7 @@ async fn run<S: Speech>(store: &S, teller: &mut Teller) {
         {
             teller.tell(News::Lost(why));
         }
-        teller.outage.pause(begun.elapsed()).await;
+        sleep(teller.outage.pause(begun.elapsed())).await;
     }
 }
 

@@ -2,11 +2,9 @@
 
 use crate::random;
 use std::time::Duration;
-use tokio::time::sleep;
 
-/// Pauses are up to half as long again, or half as short. A server that is back is noticed within the longest.
+/// Pauses are up to half as long again, or half as short.
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
-const BACK_OFF_MAX: Duration = Duration::from_millis(600);
 /// A stream that lived this long was a good one: the next break is a new one.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 /// Different causes told of one outage.
@@ -18,14 +16,16 @@ pub(super) struct Outage {
     /// Causes told of it; empty while there is none.
     told: Vec<String>,
     back_off: Duration,
+    back_off_max: Duration,
 }
 
 impl Outage {
-    /// All is well.
-    pub(super) fn none() -> Self {
+    /// All is well. A server that is back after an outage is noticed within the longest pause.
+    pub(super) fn none(longest_pause: Duration) -> Self {
         Self {
             told: Vec::new(),
             back_off: BACK_OFF_MIN,
+            back_off_max: longest_pause,
         }
     }
 
@@ -46,13 +46,14 @@ impl Outage {
         !std::mem::take(&mut self.told).is_empty()
     }
 
-    /// Waits longer each time, and each node differently, so that a server that comes back is not run over.
-    pub(super) async fn pause(&mut self, lived: Duration) {
+    /// How long to wait: longer each time, and each node differently, so that a server that comes back is not run over.
+    pub(super) fn pause(&mut self, lived: Duration) -> Duration {
         if lived >= GOOD_LIFE {
             self.back_off = BACK_OFF_MIN;
         }
         let jitter = random::generator().f64() + 0.5;
-        sleep(self.back_off.mul_f64(jitter)).await;
-        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+        let pause = self.back_off.mul_f64(jitter);
+        self.back_off = (self.back_off * 2).min(self.back_off_max);
+        pause
     }
 }
