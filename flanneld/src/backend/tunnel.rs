@@ -21,8 +21,9 @@ const DEVICE: &str = "flannel%d";
 /// Below this, IPv4 hosts need not accept packets whole.
 const MTU_MIN: u16 = 576;
 
-/// How long the kernel may take to remove the device of a daemon that was killed, and how often it is looked for.
-const FORMER_TRIES: u32 = 250;
+/// How long the kernel may take to remove the device of a daemon that was killed, half a second on a busy machine, and how
+/// often it is looked for.
+const FORMER_TRIES: u32 = 2500;
 const FORMER_PAUSE: Duration = Duration::from_millis(2);
 
 /// Waits until the device of a daemon that was killed a moment ago is gone: the kernel lets go of it last, and another one
