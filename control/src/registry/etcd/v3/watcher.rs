@@ -89,11 +89,11 @@ pub(super) async fn next(stream: &mut WatchStream) -> Result<WatchResponse, End>
     if !response.canceled() {
         return Ok(response);
     }
-    Err(End::Lost(
+    Err(
         match (response.compact_revision(), response.cancel_reason()) {
-            (0, "") => "the server cancelled the watch".to_owned(),
-            (0, reason) => reason.to_owned(),
-            (compacted, _) => format!("history before revision {compacted} is compacted"),
+            (0, "") => End::Lost("the server cancelled the watch".to_owned()),
+            (0, reason) => End::Lost(reason.to_owned()),
+            _ => End::Missed,
         },
-    ))
+    )
 }
