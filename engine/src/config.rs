@@ -66,6 +66,8 @@ pub struct Offloads {
     pub gro: bool,
     /// Consecutive inner packets joined before they are written to the TUN.
     pub merge: bool,
+    /// A socket for the sender alone that most comes from, which saves the kernel a lookup a datagram.
+    pub favourite: bool,
     /// Join only packets whose IPv4 identifications come back exactly. Packets that must not be
     /// fragmented need none (RFC 6864), and many senders number them all alike: those then stay
     /// alone.
@@ -80,6 +82,7 @@ impl Default for Offloads {
             gso: true,
             gro: true,
             merge: true,
+            favourite: true,
             exact_ids: false,
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Own {
     pub(crate) tun: RawFd,
     pub(crate) wake: RawFd,
     pub(crate) sockets: Vec<RawFd>,
+    /// Those of them that hear one sender each.
+    pub(crate) favourites: Vec<RawFd>,
     /// Sockets that only ask the kernel about paths.
     pub(crate) scouts: Vec<RawFd>,
 }
@@ -75,7 +77,10 @@ fn allowed(own: &Own, waits_in: WaitsIn) -> io::Result<Vec<Call>> {
         on(libc::SYS_writev, tun)?,
         on(libc::SYS_recvmmsg, sockets)?,
         on(libc::SYS_sendmmsg, sockets)?,
-        on(libc::SYS_connect, &own.scouts)?,
+        on(
+            libc::SYS_connect,
+            &[&own.scouts[..], &own.favourites].concat(),
+        )?,
         on(libc::SYS_getsockopt, &own.scouts)?.within(2, &PATH_MTU)?,
         on(libc::SYS_close, &own.all(waits_in))?,
         Call::any(libc::SYS_write).within(0, &[LOG..=LOG])?,
@@ -161,6 +166,7 @@ mod tests {
                 tun: 5,
                 wake: 6,
                 sockets: vec![7, 8, 9],
+                favourites: vec![9],
                 scouts: vec![10],
             };
             let count =

@@ -5,6 +5,7 @@ pub(crate) mod adopt;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ pub struct Engine {
     threads: Vec<Thread>,
     /// What the workers have, for another engine to go on with.
     queues: Vec<QueueHandle>,
+    /// Somebody is about to go on with what the workers have.
+    lent: Arc<AtomicBool>,
     /// Lets workers begin; closed, those that have not begun end.
     gate: Option<Sender<()>>,
     failures: Receiver<String>,
@@ -83,6 +86,7 @@ struct WorkerParts {
     setup: Arc<Setup>,
     /// When the engine did.
     started: Instant,
+    lent: Arc<AtomicBool>,
     gate: Receiver<()>,
     /// Held while packets are moved.
     busy: Sender<()>,
@@ -152,6 +156,7 @@ impl Engine {
             stats,
             threads: Vec::new(),
             queues: handles,
+            lent: Arc::default(),
             gate: Some(gate),
             failures,
             busy,
@@ -169,6 +174,7 @@ impl Engine {
                 cpu,
                 setup: Arc::clone(&setup),
                 started,
+                lent: Arc::clone(&engine.lent),
                 gate: begin.clone(),
                 busy: working.clone(),
             };
@@ -382,6 +388,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         stats,
         setup,
         started,
+        lent,
         gate,
         busy,
         ..
@@ -390,6 +397,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         tun: tun.raw(),
         wake: wake.raw(),
         sockets: underlay.fds(),
+        favourites: underlay.favourite_fds(),
         scouts: underlay.scout_fds(),
     };
     let vnet = setup.capabilities.vnet_header;
@@ -407,6 +415,7 @@ fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> 
         stats,
         receive,
         started,
+        lent,
         gate,
         busy,
     };
@@ -430,6 +439,7 @@ struct Assemble<'s, 'a> {
     stats: SharedStats,
     receive: Vec<Frame<'a>>,
     started: Instant,
+    lent: Arc<AtomicBool>,
     gate: Receiver<()>,
     busy: Sender<()>,
 }
@@ -461,7 +471,7 @@ impl<'a> Assemble<'_, 'a> {
         let mut worker = Worker {
             io,
             outbound: Outbound::new(answers, *vxlan, config.mtu),
-            inbound: Inbound::new(self.receive, merge, *vxlan, config.source_check),
+            inbound: Inbound::new(self.receive, merge, *vxlan, config.source_check, self.lent),
             table: self.table,
             stats: self.stats,
             idle: Idle::new(config.spin, self.started),

@@ -10,8 +10,10 @@
 //! The inner hop limit is left alone: it was lowered where the packet entered the tunnel, and the
 //! host that forwards it next lowers it again.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ringbuf::Frame;
 
@@ -30,6 +32,11 @@ use crate::wire::{Mac, Piece, ecn};
 /// Stands for every sender that is no peer, where they are listened to.
 const STRANGER: u32 = u32::MAX;
 
+/// Batches that are taken from one socket in a row at most, more than a socket's buffer holds.
+const DRAIN_MAX: usize = 256;
+/// How long the kernel may take to put a run of datagrams where it was about to.
+const STRAGGLE: Duration = Duration::from_micros(50);
+
 /// The inward half of a worker.
 #[derive(Debug)]
 pub(crate) struct Inbound<'a> {
@@ -37,6 +44,19 @@ pub(crate) struct Inbound<'a> {
     merger: Merger,
     vxlan: VxlanIdentity,
     check: SourceCheck,
+    /// Counts batches, to look at another message of each.
+    batches: usize,
+    /// Somebody else is about to go on with the listeners.
+    lent: Arc<AtomicBool>,
+    is_lent: bool,
+}
+
+/// What stays the same for a turn of the worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn<'t> {
+    pub(crate) table: &'t SubnetTable,
+    pub(crate) stats: &'t WorkerStats,
+    pub(crate) now: Duration,
 }
 
 /// The message a datagram came in.
@@ -54,48 +74,127 @@ impl<'a> Inbound<'a> {
         merge: MergeConfig,
         vxlan: VxlanIdentity,
         check: SourceCheck,
+        lent: Arc<AtomicBool>,
     ) -> Self {
         Self {
             batch: RecvBatch::new(frames),
             merger: Merger::new(merge),
             vxlan,
             check,
+            batches: 0,
+            lent,
+            is_lent: false,
         }
     }
 
     /// One batch from each listener to the TUN.
-    pub(crate) fn pass<I: PacketIo<'a>>(
-        &mut self,
-        io: &mut I,
-        table: &SubnetTable,
-        stats: &WorkerStats,
-        now: Duration,
-    ) -> Pass {
+    pub(crate) fn pass<I: PacketIo<'a>>(&mut self, io: &mut I, turn: Turn<'_>) -> Pass {
+        if !self.is_lent && self.lent.load(Ordering::Relaxed) {
+            self.lend(io, turn);
+        }
         let mut pass = Pass {
             packets: 0,
             dry: true,
         };
         for listener in 0..io.underlay().listeners() {
-            // A receive error is one that an earlier send earned; the next receive is clean.
-            let received = io.underlay().receive(listener, &mut self.batch);
-            let messages = match received {
-                Ok(messages) => messages,
-                Err(error) => {
-                    pass.dry &= is_dry(&error);
-                    continue;
-                }
-            };
-            pass.packets += messages;
-            pass.dry &= messages < self.batch.capacity();
-            stats.add(Counter::Receives, messages as u64);
-            stats.measure(Measure::InBatch, messages as u64);
-            let form = io.underlay().socket(listener).form;
-            for slot in 0..messages {
-                self.message((slot, form), table, stats, now);
+            if !io.underlay().hears(listener) {
+                continue;
             }
-            self.write(io, stats);
+            let took = self.take(io, listener, turn);
+            pass.packets += took.packets;
+            pass.dry &= took.dry;
+            if let Some((favourite, sender)) = self.weigh(io, listener, took.packets, turn.table) {
+                self.favour(io, (listener, favourite, sender), turn);
+            }
         }
         pass
+    }
+
+    /// One batch from one listener to the TUN.
+    fn take<I: PacketIo<'a>>(&mut self, io: &mut I, listener: usize, turn: Turn<'_>) -> Pass {
+        // A receive error is one that an earlier send earned; the next receive is clean.
+        let messages = match io.underlay().receive(listener, &mut self.batch) {
+            Ok(messages) => messages,
+            Err(error) => {
+                return Pass {
+                    packets: 0,
+                    dry: is_dry(&error),
+                };
+            }
+        };
+        turn.stats.add(Counter::Receives, messages as u64);
+        turn.stats.measure(Measure::InBatch, messages as u64);
+        let form = io.underlay().socket(listener).form;
+        for slot in 0..messages {
+            self.message((slot, form), turn);
+        }
+        self.write(io, turn.stats);
+        Pass {
+            packets: messages,
+            dry: messages < self.batch.capacity(),
+        }
+    }
+
+    /// After a batch: which socket shall hear one sender alone from now on, and whom. Strangers are
+    /// no one's favourite.
+    fn weigh<I: PacketIo<'a>>(
+        &mut self,
+        io: &mut I,
+        listener: usize,
+        messages: usize,
+        table: &SubnetTable,
+    ) -> Option<(usize, SocketAddr)> {
+        self.batches = self.batches.wrapping_add(1);
+        let sender = self.batch.sender(self.batches.checked_rem(messages)?)?;
+        table.sender(sender.ip())?;
+        let favourite = io.underlay().weigh(listener, sender, messages)?;
+        Some((favourite, sender))
+    }
+
+    /// Gives a sender of a listener the socket of its favourite. Flows keep their order: what is left of the favourite before is taken
+    /// before the listener has more of it, and what the listener has of the new one before more of that.
+    fn favour<I: PacketIo<'a>>(
+        &mut self,
+        io: &mut I,
+        (listener, favourite, sender): (usize, usize, SocketAddr),
+        turn: Turn<'_>,
+    ) {
+        self.let_go(io, favourite, turn);
+        if io.underlay().favour(favourite, Some(sender)) {
+            turn.stats.add(Counter::Favourites, 1);
+            self.drain(io, listener, turn);
+        }
+    }
+
+    /// Has a favourite's socket hear nobody, and takes what it has.
+    fn let_go<I: PacketIo<'a>>(&mut self, io: &mut I, favourite: usize, turn: Turn<'_>) {
+        if io.underlay().hears(favourite) && io.underlay().favour(favourite, None) {
+            self.drain(io, favourite, turn);
+        }
+    }
+
+    /// Has nothing arrive any more with this worker alone: whoever receives after it has the
+    /// listeners, but not the favourites.
+    pub(crate) fn lend<I: PacketIo<'a>>(&mut self, io: &mut I, turn: Turn<'_>) {
+        self.is_lent = true;
+        io.underlay().lend();
+        for favourite in io.underlay().favourites() {
+            self.let_go(io, favourite, turn);
+        }
+    }
+
+    /// Takes all a socket has that hears somebody else from now on. What the kernel was about to
+    /// put there when it was told so comes a moment later.
+    fn drain<I: PacketIo<'a>>(&mut self, io: &mut I, listener: usize, turn: Turn<'_>) {
+        let mut last = Instant::now();
+        for _ in 0..DRAIN_MAX {
+            while self.take(io, listener, turn).packets == 0 {
+                if last.elapsed() > STRAGGLE {
+                    return;
+                }
+            }
+            last = Instant::now();
+        }
     }
 
     /// Step 5.
@@ -126,13 +225,7 @@ impl<'a> Inbound<'a> {
     }
 
     /// Step 2, and the datagrams of the message one by one.
-    fn message(
-        &mut self,
-        (slot, form): (usize, Form),
-        table: &SubnetTable,
-        stats: &WorkerStats,
-        now: Duration,
-    ) {
+    fn message(&mut self, (slot, form): (usize, Form), Turn { table, stats, now }: Turn<'_>) {
         let received = self.batch.received(slot);
         let packets = received.packets();
         stats.add(Counter::FromUnderlay, packets);

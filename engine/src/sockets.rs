@@ -25,7 +25,38 @@ pub(crate) fn open(config: &EngineConfig, shared: bool) -> Result<Underlay, Star
     if listeners.is_empty() {
         return Err(StartError::NoForm);
     }
-    Ok(Underlay::new(listeners, senders, scouts(config)?))
+    underlay(listeners, senders, config, shared)
+}
+
+fn underlay(
+    listeners: Vec<Socket>,
+    senders: Vec<Socket>,
+    config: &EngineConfig,
+    shared: bool,
+) -> Result<Underlay, StartError> {
+    let favourites = match config.offloads.favourite && !shared {
+        true => favourites(&listeners, config),
+        false => Vec::new(),
+    };
+    Ok(Underlay::new(
+        listeners,
+        favourites,
+        senders,
+        scouts(config)?,
+    ))
+}
+
+/// A socket for the favourite of each listener, or none where that cannot be had: it only saves time.
+fn favourites(listeners: &[Socket], config: &EngineConfig) -> Vec<(Socket, SocketAddr)> {
+    let beside = |listener: &Socket| {
+        let socket = prepared(listener.udp.beside()?, listener.form, config, listener.gro)?;
+        Ok((socket, listener.udp.local()?))
+    };
+    let favourites: io::Result<_> = listeners.iter().map(beside).collect();
+    favourites.unwrap_or_else(|error| {
+        tracing::debug!("no sender gets a socket to itself: {error}");
+        Vec::new()
+    })
 }
 
 /// Every form at every address.
@@ -97,7 +128,7 @@ pub(crate) fn adopt(
     for place in missing {
         open_at(place, config, shared, (&mut listeners, &mut senders))?;
     }
-    Ok(Underlay::new(listeners, senders, scouts(config)?))
+    underlay(listeners, senders, config, shared)
 }
 
 /// Whether a socket that was at work before goes on joining datagrams. Told to stop, the kernel would hand out those it

@@ -124,6 +124,8 @@ counted! {
         Receives = "underlay_receives",
         /// Times the worker slept.
         Sleeps = "sleeps",
+        /// Times another sender was given the socket that the one who sends most has to itself.
+        Favourites = "favourites",
         /// Times the kernel refused an offload and the packets were sent again without it.
         OffloadRetries = "offload_retries",
     }

@@ -1,12 +1,12 @@
 //! One worker thread: passes in both directions while there is something to move, then idleness.
 //!
-//! A worker owns everything it writes: a TUN queue, sockets, frames, counters. It reads one thing
-//! it does not own, the next-hop table, once a turn.
+//! A worker owns everything it writes: a TUN queue, sockets, frames, counters. It reads two things
+//! it does not own once a turn: the next-hop table, and whether somebody is about to go on after it.
 
 use std::io;
 
 use crate::idle::Idle;
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, Turn};
 use crate::io::{PacketIo, Ready};
 use crate::outbound::Outbound;
 use crate::stats::{Measure, SharedStats};
@@ -53,8 +53,14 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
         self.finish()
     }
 
-    /// Sends on what has been read: whoever reads after this worker does not get it again.
+    /// Passes on what is with this worker alone: whoever goes on after it does not get it.
     fn finish(&mut self) -> io::Result<()> {
+        let turn = Turn {
+            table: self.table.load(),
+            stats: &self.stats,
+            now: self.idle.now(),
+        };
+        self.inbound.lend(&mut self.io, turn);
         let mut left = self.io.finish_reading();
         while left {
             let (table, now) = (self.table.load(), self.idle.now());
@@ -91,7 +97,8 @@ impl<'a, I: PacketIo<'a>> Worker<'a, I> {
             moved += pass.packets;
         }
         if ready.underlay {
-            let pass = inbound.pass(io, table, stats, idle.now());
+            let now = idle.now();
+            let pass = inbound.pass(io, Turn { table, stats, now });
             ready.underlay = !pass.dry;
             moved += pass.packets;
         }
@@ -111,6 +118,7 @@ mod tests {
     use crate::stats::WorkerStats;
     use crate::table::TableWriter;
     use crate::wire::merge::MergeConfig;
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     /// Traffic without end, and a wish to stop that shows at the third look.
@@ -164,11 +172,11 @@ mod tests {
         let vxlan = VxlanIdentity::default();
         let mut worker = Worker {
             io: Busy {
-                underlay: Underlay::new(Vec::new(), Vec::new(), Vec::new()),
+                underlay: Underlay::new(Vec::new(), Vec::new(), Vec::new(), Vec::new()),
                 looks: 0,
             },
             outbound: Outbound::new(Answers::new(Vec::new()), vxlan, 1472),
-            inbound: Inbound::new(Vec::new(), merge, vxlan, SourceCheck::Peers),
+            inbound: Inbound::new(Vec::new(), merge, vxlan, SourceCheck::Peers, Arc::default()),
             table: TableWriter::default().reader(),
             stats: WorkerStats::shared(0),
             idle: Idle::new(Duration::ZERO, Instant::now()),

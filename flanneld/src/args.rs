@@ -382,6 +382,8 @@ pub(crate) enum Offload {
     Gro,
     /// Inner packets joined before they are written
     Merge,
+    /// A socket for the node alone that most comes from
+    Favourite,
     /// All of them
     All,
 }

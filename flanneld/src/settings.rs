@@ -408,6 +408,7 @@ fn offloads(args: &Args) -> Offloads {
         gso: on(Offload::Gso),
         gro: on(Offload::Gro),
         merge: on(Offload::Merge),
+        favourite: on(Offload::Favourite),
         exact_ids: args.exact_ip_ids,
     }
 }

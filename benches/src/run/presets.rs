@@ -24,7 +24,7 @@ const PATHS: [&str; 6] = [
 const STOCK: [&str; 3] = ["stock-host-gw", "stock-udp", "stock-vxlan"];
 /// What follows the name of a daemon's path: every way of moving packets, each offload off in turn,
 /// workers that stay on their processors.
-const VARIANTS: [&str; 11] = [
+const VARIANTS: [&str; 12] = [
     "io=uring-multishot",
     "io=uring-oneshot",
     "io=epoll",
@@ -34,6 +34,7 @@ const VARIANTS: [&str; 11] = [
     "no-offload=gso",
     "no-offload=gro",
     "no-offload=merge",
+    "no-offload=favourite",
     "workers=1+pin",
     "workers=2+pin",
 ];

@@ -13,6 +13,7 @@ use crate::sys::tun::TunQueue;
 use crate::table::SubnetTable;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 
 /// What one worker moves packets between.
 #[derive(Debug)]
@@ -77,8 +78,10 @@ impl Engine {
         }
     }
 
-    /// What the workers work with, for another engine. While this one is at work that one must wait.
+    /// What the workers work with, for another engine. While this one is at work that one must wait. No sender gets a
+    /// socket to itself from now on, so that long before the other one begins everything arrives where it will look.
     pub fn queues(&self) -> io::Result<Vec<QueueHandle>> {
+        self.lent.store(true, Ordering::Relaxed);
         self.queues.iter().map(QueueHandle::try_clone).collect()
     }
 }
@@ -86,7 +89,7 @@ impl Engine {
 /// Second descriptors of all that is about to be given to workers.
 pub(super) fn handles(queues: &[TunQueue], underlays: &[Underlay]) -> io::Result<Vec<QueueHandle>> {
     let handle = |(queue, underlay): (&TunQueue, &Underlay)| {
-        let sockets = underlay.sockets().iter().map(|socket| {
+        let sockets = underlay.lasting().map(|socket| {
             let port = socket.form.port();
             socket.udp.share().map(|fd| SocketHandle { port, fd })
         });

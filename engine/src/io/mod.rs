@@ -5,6 +5,7 @@
 //! nothing there, see `docs/adr/0004-io-backends.md`), so a backend differs in how it waits, how it
 //! reads the TUN and how it writes it.
 
+pub(crate) mod favourite;
 pub(crate) mod poll;
 pub(crate) mod sleeper;
 pub(crate) mod tun_writer;

@@ -8,11 +8,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 use ringbuf::Frame;
 
 use crate::config::Form;
+use crate::io::favourite::Favourite;
 use crate::plan::{DATAGRAMS_MAX, Run, SendPlan};
 use crate::stats::{Counter, DropReason, WorkerStats};
 use crate::sys::mmsg::{RecvBatch, SendArrays, Sending};
@@ -47,11 +49,13 @@ struct Group {
     count: u16,
 }
 
-/// All sockets of one worker: those that listen come first, then those that only send.
+/// All sockets of one worker: those that listen come first, then one for the favourite of each of
+/// them or none at all, then those that only send.
 #[derive(Debug)]
 pub(crate) struct Underlay {
     sockets: Vec<Socket>,
     listeners: usize,
+    favourites: Vec<Favourite>,
     groups: [Group; 4],
     /// One of each address family, for questions about paths.
     scouts: Vec<UdpSocket>,
@@ -85,16 +89,21 @@ impl Underlay {
     /// Takes over a worker's sockets; each group of senders has one form and family.
     pub(crate) fn new(
         listeners: Vec<Socket>,
+        favourites: Vec<(Socket, SocketAddr)>,
         senders: Vec<Socket>,
         scouts: Vec<UdpSocket>,
     ) -> Self {
-        let count = listeners.len();
-        let mut sockets = listeners;
-        sockets.extend(senders);
-        let groups = std::array::from_fn(|group| group_of(&sockets, count, group));
+        let first_sender = listeners.len() + favourites.len();
+        let groups =
+            std::array::from_fn(|group| group_of(&listeners, &senders, first_sender, group));
+        let (favourites, places): (Vec<_>, Vec<_>) = favourites.into_iter().unzip();
         Self {
-            sockets,
-            listeners: count,
+            listeners: listeners.len(),
+            favourites: places.into_iter().map(Favourite::new).collect(),
+            sockets: [listeners, favourites, senders]
+                .into_iter()
+                .flatten()
+                .collect(),
             groups,
             scouts,
             arrays: SendArrays::with_room(DATAGRAMS_MAX),
@@ -104,9 +113,15 @@ impl Underlay {
 
     /// The descriptors to watch for input.
     pub(crate) fn listener_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.sockets[..self.listeners]
+        self.sockets[..self.listeners()]
             .iter()
             .map(|socket| socket.udp.raw())
+    }
+
+    /// The descriptors of those that hear one sender each.
+    pub(crate) fn favourite_fds(&self) -> Vec<RawFd> {
+        let favourites = &self.sockets[self.listeners..self.listeners()];
+        favourites.iter().map(|socket| socket.udp.raw()).collect()
     }
 
     /// The descriptors of all sockets that packets pass.
@@ -119,13 +134,63 @@ impl Underlay {
         self.scouts.iter().map(UdpSocket::raw).collect()
     }
 
+    /// How many sockets hear something, favourites included.
     pub(crate) fn listeners(&self) -> usize {
-        self.listeners
+        self.listeners + self.favourites.len()
     }
 
-    /// Every socket, those that listen first.
-    pub(crate) fn sockets(&self) -> &[Socket] {
-        &self.sockets
+    /// The socket for the favourite of each listener, in the order of these.
+    pub(crate) fn favourites(&self) -> Range<usize> {
+        self.listeners..self.listeners()
+    }
+
+    /// Whether anything can come through a listener now.
+    pub(crate) fn hears(&self, listener: usize) -> bool {
+        let favourite = listener.checked_sub(self.listeners);
+        favourite.is_none_or(|index| self.favourites[index].taken)
+    }
+
+    /// Takes note of a batch, a message of it from `sender`; tells the socket that this sender shall have to itself from now on.
+    pub(crate) fn weigh(
+        &mut self,
+        listener: usize,
+        sender: SocketAddr,
+        messages: usize,
+    ) -> Option<usize> {
+        if let Some(index) = listener.checked_sub(self.listeners) {
+            self.favourites[index].hear(messages);
+            return None;
+        }
+        let favourite = self.favourites.get_mut(listener)?;
+        favourite
+            .weigh(sender, messages)
+            .then_some(self.listeners + listener)
+    }
+
+    /// Has a favourite's socket hear this sender, or nobody; tells whether it does.
+    pub(crate) fn favour(&mut self, socket: usize, sender: Option<SocketAddr>) -> bool {
+        let udp = &self.sockets[socket].udp;
+        let favourite = &mut self.favourites[socket - self.listeners];
+        let done = match sender {
+            Some(sender) => udp.hear_only(sender),
+            None => udp.hear_nobody(favourite.local),
+        };
+        if done.is_ok() {
+            favourite.taken = sender.is_some() || favourite.lent;
+        }
+        done.is_ok()
+    }
+
+    /// Has no sender become a favourite any more.
+    pub(crate) fn lend(&mut self) {
+        self.favourites.iter_mut().for_each(|one| one.lent = true);
+    }
+
+    /// Every socket with a part in what nodes say to each other, those that listen first: all but favourites, which whoever goes on with
+    /// the others has for himself.
+    pub(crate) fn lasting(&self) -> impl Iterator<Item = &Socket> {
+        let (listeners, rest) = self.sockets.split_at(self.listeners);
+        listeners.iter().chain(&rest[self.favourites.len()..])
     }
 
     pub(crate) fn socket(&self, index: usize) -> &Socket {
@@ -395,11 +460,10 @@ fn group_index(vxlan: bool, v6: bool) -> usize {
 }
 
 /// Senders of their own where there are any, else the listener of that form and family.
-fn group_of(sockets: &[Socket], listeners: usize, group: usize) -> Group {
+fn group_of(listen: &[Socket], send: &[Socket], first_sender: usize, group: usize) -> Group {
     let belongs = |socket: &&Socket| {
         group_index(matches!(socket.form, Form::Vxlan { .. }), socket.udp.v6) == group
     };
-    let (listen, send) = sockets.split_at(listeners);
     let find = |part: &[Socket], offset: usize| {
         let first = part.iter().position(|socket| belongs(&socket))?;
         let count = part[first..].iter().take_while(belongs).count();
@@ -408,7 +472,7 @@ fn group_of(sockets: &[Socket], listeners: usize, group: usize) -> Group {
             count: count as u16,
         })
     };
-    find(send, listeners)
+    find(send, first_sender)
         .or_else(|| find(listen, 0))
         .unwrap_or_default()
 }

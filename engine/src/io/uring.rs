@@ -33,8 +33,8 @@ use crate::wire::virtio::VirtioNetHdr;
 /// device down takes long.
 const TUN: u32 = LISTENERS_MAX + 1;
 const STOP: u32 = LISTENERS_MAX;
-/// Listeners at most: two forms at addresses of two families.
-const LISTENERS_MAX: u32 = 4;
+/// Listeners at most: two forms at addresses of two families, each with a socket for its favourite.
+const LISTENERS_MAX: u32 = 8;
 /// Where there is no file.
 const NONE: RawFd = -1;
 /// Packets written in one call at most: they must fit into the ring with room for the rest.

@@ -353,6 +353,14 @@ impl<'a> RecvBatch<'a> {
         received
     }
 
+    /// Who sent message `index` of the last receive.
+    pub(crate) fn sender(&self, index: usize) -> Option<SocketAddr> {
+        let name = &self.names[index];
+        // Both families keep the port in the same place.
+        let port = u16::from_be(name.sin6_port);
+        ip_of(name).map(|ip| SocketAddr::new(ip, port))
+    }
+
     fn set_pointers(&mut self) {
         for (index, message) in self.messages.iter_mut().enumerate() {
             let frame = &mut self.frames[index];

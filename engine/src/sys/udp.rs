@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "socket options that no crate of ours wraps")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Wanted socket buffers. TCP through the tunnel retransmits thousands of times per run with
 /// 4 MB and hardly ever with 32 MB.
 const BUFFER_BYTES: usize = 32 << 20;
+
+const DISCARD_PORT: u16 = 9;
 
 /// Datagrams that are tried on loopback, in bytes, and how long they may take there.
 const TRIED_SEGMENT: usize = 100;
@@ -28,27 +30,71 @@ pub(crate) struct UdpSocket {
 impl UdpSocket {
     /// Binds `local`, shared with the sockets of the other workers when `shared`.
     pub(crate) fn bind(local: SocketAddr, shared: bool) -> io::Result<Self> {
-        let v6 = local.is_ipv6();
-        let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
-        let kind = Type::DGRAM.nonblocking().cloexec();
-        let socket = Socket::new(domain, kind, Some(Protocol::UDP))?;
-        if v6 {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_port(shared)?;
-        socket.bind(&local.into())?;
-        let udp = Self { socket, v6 };
+        let udp = Self::unbound(local)?;
+        udp.socket.set_reuse_port(shared)?;
+        udp.socket.bind(&local.into())?;
         udp.enlarge_buffers();
         Ok(udp)
     }
 
+    /// A socket of the address's family.
+    fn unbound(address: SocketAddr) -> io::Result<Self> {
+        let v6 = address.is_ipv6();
+        let kind = Type::DGRAM.nonblocking().cloexec();
+        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+        if v6 {
+            socket.set_only_v6(true)?;
+        }
+        Ok(Self { socket, v6 })
+    }
+
     /// Goes on with a socket that somebody else bound; says where.
     pub(crate) fn adopt(fd: OwnedFd) -> io::Result<(Self, SocketAddr)> {
-        let socket = Socket::from(fd);
+        let mut udp = Self {
+            socket: Socket::from(fd),
+            v6: false,
+        };
+        let local = udp.local()?;
+        udp.v6 = local.is_ipv6();
+        Ok((udp, local))
+    }
+
+    /// Another socket at the same address and port, that hears nobody until it is told [whom](Self::hear_only).
+    ///
+    /// It is bound to no address at first, so that what is meant for the first one still gets there,
+    /// and gets the address by being told to hear nobody. Only for the moment of binding could
+    /// anybody else bind the port, too.
+    pub(crate) fn beside(&self) -> io::Result<Self> {
+        let local = self.local()?;
+        let second = Self::unbound(local)?;
+        second.socket.set_reuse_address(true)?;
+        self.socket.set_reuse_address(true)?;
+        let anywhere = match self.v6 {
+            true => SocketAddr::from((Ipv6Addr::UNSPECIFIED, local.port())),
+            false => SocketAddr::from((Ipv4Addr::UNSPECIFIED, local.port())),
+        };
+        let bound = second.socket.bind(&anywhere.into());
+        self.socket.set_reuse_address(false)?;
+        bound?;
+        second.hear_nobody(local)?;
+        second.enlarge_buffers();
+        Ok(second)
+    }
+
+    /// Leaves what others send to other sockets of this address and port.
+    pub(crate) fn hear_only(&self, sender: SocketAddr) -> io::Result<()> {
+        self.socket.connect(&sender.into())
+    }
+
+    /// Leaves all that is sent to `local` to other sockets: nobody sends from our own address and the port of what is discarded.
+    pub(crate) fn hear_nobody(&self, local: SocketAddr) -> io::Result<()> {
+        self.hear_only(SocketAddr::new(local.ip(), DISCARD_PORT))
+    }
+
+    /// Where it is bound.
+    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
         let not_ip = || io::Error::new(io::ErrorKind::InvalidInput, "not a socket for IP");
-        let local = socket.local_addr()?.as_socket().ok_or_else(not_ip)?;
-        let v6 = local.is_ipv6();
-        Ok((Self { socket, v6 }, local))
+        self.socket.local_addr()?.as_socket().ok_or_else(not_ip)
     }
 
     /// Another descriptor of the same socket.
@@ -176,7 +222,7 @@ impl UdpSocket {
 /// What the kernel makes of one send that it cuts into datagrams, seen on a loopback socket that talks to itself: whether
 /// something else arrives than was sent. Where plain datagrams do not arrive either nobody can tell.
 pub(crate) fn spoils_segments() -> io::Result<bool> {
-    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(socket.local_addr()?)?;
     socket.set_read_timeout(Some(LOOPBACK_PATIENCE))?;
     // The last one is shorter, and no two are alike.
@@ -203,7 +249,7 @@ pub(crate) fn spoils_segments() -> io::Result<bool> {
 /// Whether this kernel cuts one send into 128 datagrams (Linux 6.9) or only 64: tried on a
 /// loopback socket that talks to itself. Where loopback is down the answer is no.
 pub(crate) fn accepts_128_segments() -> bool {
-    let Ok(socket) = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)) else {
+    let Ok(socket) = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) else {
         return false;
     };
     let to_itself = socket.local_addr().and_then(|own| socket.connect(own));

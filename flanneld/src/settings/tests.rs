@@ -65,13 +65,14 @@ fn offloads_are_chosen_or_left_out() {
             offloads.gso,
             offloads.gro,
             offloads.merge,
+            offloads.favourite,
         ]
         .map(u8::from)
     };
-    assert_eq!(on(&[]), [1, 1, 1, 1, 1]);
-    assert_eq!(on(&["--offload=tso,gro"]), [1, 0, 0, 1, 0]);
-    assert_eq!(on(&["--no-offload=merge"]), [1, 1, 1, 1, 0]);
-    assert_eq!(on(&["--no-offload=all"]), [0, 0, 0, 0, 0]);
+    assert_eq!(on(&[]), [1, 1, 1, 1, 1, 1]);
+    assert_eq!(on(&["--offload=tso,gro"]), [1, 0, 0, 1, 0, 0]);
+    assert_eq!(on(&["--no-offload=merge"]), [1, 1, 1, 1, 0, 1]);
+    assert_eq!(on(&["--no-offload=all"]), [0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
