@@ -64,13 +64,18 @@ pub(crate) fn choose_io(
 }
 
 fn possible(kind: IoKind) -> Result<IoKind, StartError> {
-    match drain_time(kind) {
-        Ok(_) => Ok(kind),
+    match works(kind) {
+        Ok(()) => Ok(kind),
         Err(cause) => Err(StartError::Io {
             choice: kind.to_string(),
             cause,
         }),
     }
+}
+
+/// Whether this kernel moves packets in this way, or why it does not.
+pub(crate) fn works(kind: IoKind) -> io::Result<()> {
+    drain_time(kind).map(drop)
 }
 
 fn fastest() -> (IoKind, String) {

@@ -22,6 +22,7 @@ use clap::Parser;
 use exit::Exit;
 
 fn main() -> ExitCode {
+    sandbox::names::load_nothing();
     run(&Arguments::parse().command).into()
 }
 

@@ -32,7 +32,7 @@ use args::Args;
 use clap::Parser;
 use settings::Settings;
 use std::process::ExitCode;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Exit code for a command line that makes no sense, so that service managers see a failure.
 const BAD_USAGE: u8 = 2;
@@ -42,6 +42,7 @@ const CLEANUP: &str = "cleanup";
 const UPGRADE: &str = "upgrade";
 
 fn main() -> ExitCode {
+    sandbox::names::load_nothing();
     let mut typed = std::env::args().skip(1).peekable();
     let cleanup = typed.next_if(|word| word == CLEANUP).is_some();
     let upgrade = typed.next_if(|word| word == UPGRADE).is_some();
@@ -83,10 +84,13 @@ fn main() -> ExitCode {
     for remark in words.remarks.iter().chain(&settings.remarks) {
         warn!("{remark}");
     }
+    let (kind, places) = operator::places(&settings.store);
     info!(
-        "flanneld {} starting: {settings:?}",
-        env!("CARGO_PKG_VERSION")
+        "flanneld {} starting, with leases in {kind} at {}",
+        env!("CARGO_PKG_VERSION"),
+        places.join(", ")
     );
+    debug!("{settings:?}");
     if settings.engine.confine.is_some() {
         confine::confine(&settings);
     }

@@ -1,4 +1,5 @@
 //! Paths, TCP ports and other processes, by Landlock: rules a thread lays on itself without any privilege.
+#![allow(unsafe_code, reason = "asks the kernel for a version")]
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
@@ -33,6 +34,19 @@ pub enum Enforced {
     /// Nothing: this kernel has no Landlock, or it is switched off.
     Not,
 }
+
+/// The version of the rules this kernel knows; `None` where it has none, or they are switched off.
+pub fn known() -> Option<u32> {
+    const VERSION: libc::c_uint = 1;
+    let nothing = std::ptr::null::<libc::c_void>();
+    // SAFETY: asked for the version the call takes no memory.
+    let known =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, VERSION) };
+    u32::try_from(known).ok()
+}
+
+/// The version this was tried with.
+pub const TRIED: u32 = RULES as u32;
 
 /// Leaves the calling thread, and those it starts from now on, no more than this.
 pub fn limit(reach: &Reach) -> io::Result<Enforced> {

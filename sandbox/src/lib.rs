@@ -6,11 +6,13 @@
 //!
 //! Threads of one process share memory and descriptors, so a wall around one of them is as good as the walls around
 //! the others: the calls a thread may make are therefore bound to the descriptors that are its own. What it tries all the
-//! same is counted in [`denied`]. [`peer`] tells whom a process lets in.
+//! same is counted in [`denied`]. [`peer`] tells whom a process lets in. What the C library would load on its own is left
+//! out by [`names`].
 
 pub mod calls;
 pub mod capabilities;
 pub mod denied;
 pub mod files;
+pub mod names;
 pub mod peer;
 pub mod process;

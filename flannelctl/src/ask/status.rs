@@ -1,6 +1,6 @@
 //! How the daemon fares, on one page.
 
-use super::words::{list, switch, time};
+use super::words::{count, list, switch, time};
 use crate::exit::Exit;
 use console::answers::{Engine, Lease, Network, Others, Status, Store};
 
@@ -30,22 +30,20 @@ pub(super) fn page(status: &Status) -> String {
         fact(
             "others",
             format!(
-                "{} subnets reachable{}, {} records, {} refused, {} unreadable",
-                others.routes,
+                "{} reachable{}, {}, {} refused, {} unreadable",
+                count(others.routes, "subnet"),
                 by_form(others),
-                others.records,
+                count(others.records, "record"),
                 others.refused,
                 others.unreadable
             ),
         );
     }
     if let Some(engine) = &status.engine {
-        let (device, workers, io) = (&engine.device, engine.workers, &engine.io);
+        let (device, io) = (&engine.device, &engine.io);
+        let workers = count(engine.workers, "worker");
         let why = &engine.io_reason;
-        fact(
-            "engine",
-            format!("{device}, {workers} worker(s), {io} ({why})"),
-        );
+        fact("engine", format!("{device}, {workers}, {io} ({why})"));
         fact("offloads", offloads(engine));
     }
     let up = time(status.uptime_seconds);

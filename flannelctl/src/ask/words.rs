@@ -28,6 +28,12 @@ pub(crate) fn list<T: ToString>(things: &[T]) -> String {
     }
 }
 
+/// So many of what has an `s` when there are more.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{end}")
+}
+
 /// `on` or `off`.
 pub(crate) fn switch(on: bool) -> &'static str {
     if on { "on" } else { "off" }
@@ -41,6 +47,12 @@ pub(crate) fn or_dash<T: ToString>(thing: Option<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_told_as_one() {
+        let told = [0, 1, 2].map(|number| count(number, "worker"));
+        assert_eq!(told, ["0 workers", "1 worker", "2 workers"]);
+    }
 
     #[test]
     fn times_are_told_by_their_two_largest_units() {

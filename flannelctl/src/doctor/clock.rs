@@ -2,6 +2,7 @@
 //! ICMP timestamp, unless a firewall is in the way.
 
 use super::Finding;
+use crate::ask::words::count;
 use console::answers::Peer;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, Read};
@@ -29,7 +30,7 @@ pub(super) fn findings(peers: &[Peer], most: usize) -> Vec<Finding> {
         (true, 0) => Vec::new(),
         (true, nodes) => vec![Finding::good(
             CHECK,
-            format!("agrees with {nodes} other node(s)"),
+            format!("agrees with {}", count(nodes, "other node")),
         )],
         (false, _) => apart,
     }

@@ -1,6 +1,6 @@
 //! What this host is like: kernel settings, firewall, devices, permissions.
 
-use super::{Finding, kernel};
+use super::{Finding, features, kernel};
 use console::answers::Status;
 use control::host::Netlink;
 use std::fs;
@@ -16,12 +16,12 @@ pub(super) fn findings(status: Option<&Status>) -> Vec<Finding> {
         bridge_filter(),
         reverse_path(status),
         kernel::permissions(status),
-        kernel::features(),
-        tun(status),
-        io_uring(status),
+        kernel::release(),
+        offloads(status),
         overlap(status),
     ];
     let mut findings: Vec<Finding> = looks.into_iter().flatten().collect();
+    findings.extend(features::findings(status));
     findings.extend(bridges(status));
     findings
 }
@@ -84,13 +84,18 @@ fn forward_policy() -> Option<Finding> {
 }
 
 fn bridge_filter() -> Option<Finding> {
-    let name = "net/bridge/bridge-nf-call-iptables";
-    (sysctl(name).as_deref() == Some("1")).then(|| {
-        Finding::good(
-            "bridges",
-            "packets between containers of one bridge pass the firewall too (bridge-nf-call-iptables is 1)",
-        )
-    })
+    let found = match sysctl("net/bridge/bridge-nf-call-iptables").as_deref() {
+        Some("1") => {
+            "packets between containers of one bridge pass the firewall too (bridge-nf-call-iptables is 1)"
+        }
+        Some(_) => {
+            "packets between containers of one bridge pass no firewall (bridge-nf-call-iptables is 0)"
+        }
+        None => {
+            "packets between containers of one bridge pass no firewall (no br_netfilter, which Kubernetes wants)"
+        }
+    };
+    Some(Finding::good("bridges", found))
 }
 
 fn reverse_path(status: Option<&Status>) -> Option<Finding> {
@@ -109,26 +114,7 @@ fn reverse_path(status: Option<&Status>) -> Option<Finding> {
     })
 }
 
-fn tun(status: Option<&Status>) -> Option<Finding> {
-    let by_kernel = status
-        .and_then(|status| status.network.as_ref())
-        .is_some_and(|network| network.carried_by != "engine");
-    let opened = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun");
-    match opened {
-        _ if by_kernel => None,
-        Ok(_) => Some(Finding::good("device", "/dev/net/tun can be opened")),
-        Err(error) => Some(Finding::bad(
-            "device",
-            format!("/dev/net/tun cannot be opened: {error}"),
-            "modprobe tun; in a container: pass the device in and grant CAP_NET_ADMIN",
-        )),
-    }
-}
-
-fn io_uring(status: Option<&Status>) -> Option<Finding> {
+fn offloads(status: Option<&Status>) -> Option<Finding> {
     let engine = status?.engine.as_ref()?;
     let slow = !engine.virtio_header || !engine.tso;
     Some(match slow {

@@ -1,4 +1,4 @@
-//! What the kernel lends the daemon: its age, io_uring, and the capabilities of the process.
+//! What the kernel lends the daemon: its age, and the capabilities of the process.
 
 use super::Finding;
 use console::answers::Status;
@@ -9,25 +9,10 @@ const NET_ADMIN: u32 = 12;
 /// Raw sockets: for iptables of the older kind.
 const NET_RAW: u32 = 13;
 
-/// What there is, and what it is gone without for want of it.
-pub(super) fn features() -> Option<Finding> {
-    const CHECK: &str = "kernel";
+/// How old it is.
+pub(super) fn release() -> Option<Finding> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    let release = release.trim();
-    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-    Some(match disabled.as_deref().map(str::trim) {
-        Ok("0") | Err(_) => Finding::good(
-            CHECK,
-            format!("Linux {release}, io_uring is not switched off"),
-        ),
-        Ok(level) => Finding::doubtful(
-            CHECK,
-            format!(
-                "Linux {release}, kernel.io_uring_disabled is {level}: packets are moved by plain system calls"
-            ),
-            "nothing, where that is wanted; otherwise sysctl -w kernel.io_uring_disabled=0 and restart the daemon",
-        ),
-    })
+    Some(Finding::good("kernel", format!("Linux {}", release.trim())))
 }
 
 /// Whether the daemon, or else who asks, may do what the daemon has to.

@@ -2,6 +2,7 @@
 //! It looks and sends echo requests; it changes nothing.
 
 mod clock;
+mod features;
 mod host;
 mod kernel;
 mod paths;
@@ -85,13 +86,24 @@ pub(crate) fn run(arguments: &Doctor) -> Exit {
 
 fn daemon(status: &Result<Status, Unanswered>) -> Finding {
     match status {
-        Err(why) => Finding::bad("daemon", why.to_string(), "start it, or name its --socket"),
+        Err(why) => Finding::bad("daemon", why.to_string(), unanswered(why)),
         Ok(status) if status.healthy => Finding::good("daemon", "it is well"),
         Ok(status) => Finding::bad(
             "daemon",
             status.problems.join("; "),
             "see flannelctl status",
         ),
+    }
+}
+
+fn unanswered(why: &Unanswered) -> &'static str {
+    match why {
+        Unanswered::Absent(_) => "start it, or name its --socket",
+        Unanswered::Forbidden(_) => "run this with sudo",
+        Unanswered::Silent(_) => "restart it, and see in its log why it is stuck",
+        Unanswered::Refused(_) | Unanswered::Garbled(_) => {
+            "see its log; restart it where it is of another version"
+        }
     }
 }
 

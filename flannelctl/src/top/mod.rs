@@ -12,7 +12,7 @@ use console::protocol::Question;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use rates::{Look, Rates};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -49,6 +49,12 @@ struct Screen {
 
 /// Shows it until somebody leaves.
 pub(crate) fn run(arguments: &Top) -> Exit {
+    if !io::stdout().is_terminal() {
+        eprintln!(
+            "flannelctl: top needs a terminal; status, peers and stats --json tell the same to programs"
+        );
+        return Exit::Failed;
+    }
     let (sender, looks) = sync_channel(1);
     let (socket, interval) = (arguments.asking.socket.clone(), arguments.interval);
     thread::spawn(move || watch(&socket, interval, &sender));

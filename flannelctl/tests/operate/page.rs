@@ -131,6 +131,15 @@ fn the_status_page_shows_the_mesh_and_what_passes_in_a_real_browser() {
 }
 
 #[test]
+fn the_status_page_names_every_form_that_is_spoken() {
+    let path = up("+forms=udp,vxlan");
+    let dom = page(&path);
+    for words in ["udp and vxlan by the engine", "UDP port 8285 and 8472"] {
+        assert!(dom.contains(words), "no {words:?} in\n{dom}");
+    }
+}
+
+#[test]
 fn the_status_page_says_what_is_wrong() {
     let mut path = up("");
     path.daemon(Side::B).unwrap().stop().unwrap();

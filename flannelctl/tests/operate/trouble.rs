@@ -4,6 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use super::scene::{Answer, Scene, UDP, tool};
 
@@ -48,11 +50,21 @@ fn signal(scene: &Scene, name: &str) {
     assert!(sent.unwrap().success());
 }
 
+/// Who sends a signal may be ahead of it.
+fn wait_until_it_stands_still(scene: &Scene) {
+    let status = format!("/proc/{}/status", scene.daemon.as_ref().unwrap().id());
+    let stands = || fs::read_to_string(&status).unwrap().contains("State:\tT");
+    while !stands() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
     let mut scene = Scene::new(Some(UDP));
     scene.wait_for("status", |answer| answer.code == 0);
     signal(&scene, "-STOP");
+    wait_until_it_stands_still(&scene);
     let hung = scene.ask("status");
     signal(&scene, "-CONT");
     assert_eq!(hung.code, 4, "{hung:?}");

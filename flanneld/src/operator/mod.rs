@@ -80,7 +80,8 @@ fn open_socket(path: &Path, sources: Arc<Sources>) -> Option<Socket> {
     }
 }
 
-fn places(store: &Store) -> (&'static str, Vec<String>) {
+/// The kind of a store, and where it is: no password is in that.
+pub(crate) fn places(store: &Store) -> (&'static str, Vec<String>) {
     match store {
         Store::File { dir, .. } => ("file", vec![dir.display().to_string()]),
         Store::Kube(options) => ("kubernetes", vec![options.place()]),

@@ -156,11 +156,13 @@ function lines() {
 
 function facts(status) {
   const { lease, network, node, store, engine, others } = status, on = (value) => (value ? "on" : "off");
+  const forms = network ? [{ name: network.backend, port: network.port }, network.beside].filter(Boolean) : [];
+  const ports = forms.map((form) => form.port).filter(Boolean);
   const told = [
     lease && ["Lease", lease.subnets.join(", "), lease.standing + ", here for " + time(lease.age_seconds)
       + (lease.expires_in_seconds === null ? "" : ", would end in " + time(lease.expires_in_seconds))],
-    network && ["Network", network.ranges.join(", "), network.backend + " by the " + network.carried_by + ", MTU " + network.mtu
-      + (network.port ? ", UDP port " + network.port : "") + (network.direct_routing ? ", neighbours directly" : "")],
+    network && ["Network", network.ranges.join(", "), forms.map((form) => form.name).join(" and ") + " by the " + network.carried_by
+      + ", MTU " + network.mtu + (ports.length ? ", UDP port " + ports.join(" and ") : "") + (network.direct_routing ? ", neighbours directly" : "")],
     node && ["This node", node.public.join(", "), node.interface + ", MTU " + node.mtu],
     ["Store", store.kind + " at " + store.places.join(", "), (store.answers ? "answers" : "does not answer") + ", for " + time(store.since_seconds)
       + (others ? "; " + others.records + " records, " + others.refused + " refused, " + others.unreadable + " unreadable" : "")],
