@@ -17,4 +17,5 @@ mod page;
 mod questions;
 mod root;
 mod scene;
+mod static_build;
 mod trouble;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// What the tests write into a store.
 pub(crate) const UDP: &str = r#"{"Network":"10.5.0.0/16"}"#;
-const CONFIG: &str = "/coreos.com/network/config";
+pub(crate) const CONFIG: &str = "/coreos.com/network/config";
 
 /// The daemon of the same build.
 pub(crate) fn flanneld() -> PathBuf {
