@@ -98,6 +98,8 @@ fn flanneld(words: &[&str], env: &[(&str, &str)]) -> (i32, String) {
         .env_clear()
         // These daemons end before they do anything, and leave nothing where others may be.
         .env("FLANNELD_CONTROL_SOCKET", "none")
+        // They tell what they were told.
+        .env("FLANNELD_V", "2")
         .envs(env.iter().copied())
         .output()
         .unwrap();
