@@ -153,12 +153,8 @@ fn previous(wish: &Wish<'_>, snapshot: &Snapshot) -> Option<SubnetKey> {
 
 fn free(network: &NetworkConfig, snapshot: &Snapshot) -> Option<SubnetKey> {
     let mut dice = random::generator();
-    let taken = || snapshot.keys().flat_map(|key| key.subnets());
-    let picked: Option<Vec<IpNet>> = network
-        .pools()
-        .map(|pool| allocate::pick(pool, taken(), &mut dice))
-        .collect();
-    SubnetKey::of(picked?)
+    let taken = snapshot.keys().flat_map(|key| key.subnets());
+    SubnetKey::of(allocate::pick(network.pools().copied(), taken, &mut dice)?)
 }
 
 /// Whether the config lets a node hold these subnets: right size, in range, and the families in use, no other.

@@ -9,19 +9,20 @@ use std::net::IpAddr;
 /// Enough choice that nodes starting together seldom want the same subnet.
 const CANDIDATES: usize = 100;
 
-/// One of the first free subnets of the pool, each as likely as the next; `None` when all are taken.
+/// One of the first free subnets of each pool, each as likely as the next; `None` when all of one are taken.
+///
+/// Of every pool it is the one with the same number: nodes that start together want the same subnets or have none in
+/// common. A store tells only those from each other who want the very same.
 pub(crate) fn pick(
-    pool: &Pool,
+    pools: impl Iterator<Item = Pool>,
     taken: impl Iterator<Item = IpNet>,
     dice: &mut fastrand::Rng,
-) -> Option<IpNet> {
+) -> Option<Vec<IpNet>> {
     let taken = Taken::new(taken);
-    let free: Vec<IpNet> = pool
-        .subnets()
-        .filter(|subnet| !taken.overlaps(*subnet))
-        .take(CANDIDATES)
-        .collect();
-    dice.choice(free)
+    let free: Vec<Vec<IpNet>> = pools.map(|pool| taken.leave(&pool)).collect();
+    let common = free.iter().map(Vec::len).min().filter(|len| *len > 0)?;
+    let number = dice.usize(..common);
+    Some(free.iter().map(|of_one| of_one[number]).collect())
 }
 
 /// Subnets in use, by first address. Where several start alike only the widest matters.
@@ -37,6 +38,12 @@ impl Taken {
             }
         }
         Self(Self::without_nested(widest))
+    }
+
+    /// The first subnets of the pool that are free.
+    fn leave(&self, pool: &Pool) -> Vec<IpNet> {
+        let free = pool.subnets().filter(|subnet| !self.overlaps(*subnet));
+        free.take(CANDIDATES).collect()
     }
 
     fn without_nested(mut subnets: BTreeMap<IpAddr, IpNet>) -> BTreeMap<IpAddr, IpNet> {
@@ -77,7 +84,8 @@ mod tests {
     fn picks(pool: &Pool, taken: &[&str]) -> BTreeSet<IpNet> {
         let mut dice = fastrand::Rng::with_seed(7);
         (0..5000)
-            .filter_map(|_| pick(pool, nets(taken).into_iter(), &mut dice))
+            .filter_map(|_| pick([*pool].into_iter(), nets(taken).into_iter(), &mut dice))
+            .flatten()
             .collect()
     }
 
@@ -111,6 +119,28 @@ mod tests {
             picked.into_iter().collect::<Vec<_>>(),
             nets(&["10.5.1.0/24", "10.5.6.0/24", "10.5.7.0/24"])
         );
+    }
+
+    #[test]
+    fn nodes_that_start_together_want_the_same_subnets_or_have_none_in_common() {
+        let pools = [
+            pool("10.5.0.0/21"),
+            Pool::whole("fd05::/48".parse().unwrap(), 64),
+        ];
+        let mut dice = fastrand::Rng::with_seed(7);
+        let mut pick = || {
+            pick(
+                pools.into_iter(),
+                nets(&["10.5.2.0/24"]).into_iter(),
+                &mut dice,
+            )
+        };
+        let picked: BTreeSet<_> = (0..5000).filter_map(|_| pick()).collect();
+        assert_eq!(picked.len(), 6, "as many as the smaller pool has");
+        for family in [0, 1] {
+            let subnets: BTreeSet<_> = picked.iter().map(|both| both[family]).collect();
+            assert_eq!(subnets.len(), 6, "{picked:?}");
+        }
     }
 
     #[test]
