@@ -174,9 +174,10 @@ pub(crate) fn assert_same(got: &[Vec<u8>], expected: &[Vec<u8>], what: &str) {
                 )
             };
             let (left, right) = (describe(have), describe(wanted));
+            let later = got[flow].iter().position(|packet| packet == wanted);
             assert!(
                 have == wanted,
-                "{what}: flow {flow:02x?}, packet {place}:\n got {left}\nnot {right}"
+                "{what}: flow {flow:02x?}, packet {place}:\n got {left}\nnot {right},\n which came at {later:?}"
             );
         }
         assert_eq!(

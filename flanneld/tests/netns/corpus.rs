@@ -197,7 +197,13 @@ pub(crate) fn tcp_super_packets(at: &Crossing, mtu: usize) -> Vec<Inner> {
         .into_iter()
         .enumerate()
         .flat_map(|(number, size)| flags.map(|flags| (number, size, flags)));
-    all.map(|(number, size, flags)| tcp_super_packet(at, mtu, number, size, flags))
+    all.enumerate()
+        .map(|(place, (number, size, flags))| {
+            // Each has a stretch of the stream to itself: what arrives out of turn is put in turn.
+            let mut tcp = Tcp::new((4300, 5300), place as u32 * 1_000_000);
+            tcp.flags = flags;
+            tcp_super_packet(at, mtu, number, size, tcp)
+        })
         .collect()
 }
 
@@ -212,12 +218,10 @@ pub(crate) fn udp_super_packets(at: &Crossing, mtu: usize) -> Vec<Inner> {
         .collect()
 }
 
-fn tcp_super_packet(at: &Crossing, mtu: usize, number: usize, size: usize, flags: u8) -> Inner {
+fn tcp_super_packet(at: &Crossing, mtu: usize, number: usize, size: usize, mut tcp: Tcp) -> Inner {
     let mut ip = at.ip(TCP);
     (ip.id, ip.fragment) = (50_000 + number as u16 * 2000, DONT_FRAGMENT);
-    let mut tcp = Tcp::new((4300, 5300), number as u32 * 1_000_000);
     tcp.options = vec![1, 1, 8, 10, 0, 0, 1, 2, 0, 0, 3, 4];
-    tcp.flags = flags;
     let header = tcp.header_len();
     let segment = tcp.segment(&pattern(number, size - 20 - header));
     ip.unfinished(segment, TCP_CHECKSUM, header, (mtu - 20 - header) as u16)
