@@ -171,6 +171,9 @@ pub struct Engine {
     pub gro: bool,
     /// Inner packets joined before they are written.
     pub merge: bool,
+    /// The device that datagrams are taken off ahead of the kernel's stack.
+    #[serde(default)]
+    pub shortcut: Option<String>,
 }
 
 /// The nodes packets go to.

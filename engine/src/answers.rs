@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ringbuf::Frame;
+
 use crate::io::PacketIo;
 use crate::io::tun_writer::Outgoing;
 use crate::stats::{Counter, WorkerStats};
@@ -91,7 +93,7 @@ impl Answers {
         }
         let (writes, pieces, headers) = (&self.writes, &self.pieces, &self.slab);
         io.write_tun(
-            &Outgoing {
+            &Outgoing::<Frame<'_>> {
                 writes,
                 pieces,
                 headers,

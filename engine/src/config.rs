@@ -101,6 +101,15 @@ pub enum SourceCheck {
     Off,
 }
 
+/// A device that datagrams arrive at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Largest packet it carries.
+    pub mtu: u32,
+}
+
 /// What an engine needs to know to start.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -116,6 +125,8 @@ pub struct EngineConfig {
     pub forms: Vec<Form>,
     /// Outer addresses to bind, at most one of each family.
     pub bind: Vec<IpAddr>,
+    /// Take datagrams off this device before the kernel's stack sees them.
+    pub shortcut: Option<Device>,
     /// Largest inner packet.
     pub mtu: u16,
     /// Largest inner packet that gets to every peer, so that larger ones with an unfinished checksum

@@ -33,6 +33,8 @@ pub(crate) struct Own {
     pub(crate) favourites: Vec<RawFd>,
     /// Sockets that only ask the kernel about paths.
     pub(crate) scouts: Vec<RawFd>,
+    /// Sockets that frames are put into; nothing is asked of them.
+    pub(crate) shortcuts: Vec<RawFd>,
 }
 
 /// Leaves the calling thread what a worker needs; each error says what it was left besides.
@@ -129,7 +131,8 @@ const EVERYDAY: [libc::c_long; 13] = [
 impl Own {
     fn all(&self, waits_in: WaitsIn) -> Vec<RawFd> {
         let single = [self.tun, self.wake, waits_in.raw()].into_iter();
-        let sockets = self.sockets.iter().chain(&self.scouts).copied();
+        let sockets = [&self.sockets, &self.scouts, &self.shortcuts];
+        let sockets = sockets.into_iter().flatten().copied();
         single.chain(sockets).collect()
     }
 }
@@ -168,6 +171,7 @@ mod tests {
                 sockets: vec![7, 8, 9],
                 favourites: vec![9],
                 scouts: vec![10],
+                shortcuts: vec![12],
             };
             let count =
                 allowed(&own, waits_in).unwrap().len() - usize::from(cfg!(debug_assertions));

@@ -1,48 +1,33 @@
 //! Starting and stopping: everything is chosen here, once, so that the loops need not ask.
 
 pub(crate) mod adopt;
+mod thread;
 
 use std::fmt;
-use std::io;
-use std::sync::Arc;
+use std::iter::repeat_with;
 use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use ringbuf::{Arena, Frame, FrameLayout};
 
-use crate::answers::Answers;
-use crate::capabilities::{Capabilities, IoKind, OpenTun, open_tun};
+use crate::capabilities::{Capabilities, OpenTun, open_tun};
 use crate::config::{EngineConfig, Form};
-use crate::confine::{Own, confine};
 use crate::error::StartError;
 use crate::examples::Example;
-use crate::idle::Idle;
-use crate::inbound::Inbound;
-use crate::io::poll::PollIo;
 use crate::io::underlay::Underlay;
-use crate::io::uring::UringIo;
-use crate::io::{BATCH_PACKETS, FRAME_BYTES, HEADROOM, PacketIo, Parts, WaitsIn};
-use crate::outbound::{Outbound, VxlanIdentity};
+use crate::outbound::VxlanIdentity;
 use crate::recent::Recent;
+use crate::shortcut::{self, Shortcut};
 use crate::sockets;
 use crate::stats::{Counters, DropReason, SharedStats, WorkerStats};
-use crate::sys::mmsg::RECEIVE_MAX;
-use crate::sys::tun::TunQueue;
-use crate::sys::wake::Wake;
-use crate::sys::{cpu, signals};
-use crate::table::{SubnetTable, TableReader, TableWriter};
-use crate::wire::merge::MergeConfig;
-use crate::worker::Worker;
+use crate::sys::cpu;
+use crate::table::{SubnetTable, TableWriter};
 use adopt::QueueHandle;
+use thread::{Setup, Thread, WorkerParts, spawn};
 
 /// Workers at most, unless asked for more: past that the underlay is the limit.
 const WORKERS_MAX: usize = 8;
-/// Priority of workers, where it may be raised. The kernel forwards packets before any process
-/// runs; a worker that had to share alike with all of them would be what everybody waits for. See
-/// `docs/adr/0007-priority.md`.
-const WORKER_NICE: i32 = -10;
 
 /// A running engine. Dropping it stops it and removes the TUN device, unless somebody else goes on with its queues.
 pub struct Engine {
@@ -55,6 +40,8 @@ pub struct Engine {
     queues: Vec<QueueHandle>,
     /// Somebody is about to go on with what the workers have.
     lent: Arc<AtomicBool>,
+    /// What leads datagrams from the device past the kernel's stack.
+    shortcut: Mutex<Option<Shortcut>>,
     /// Lets workers begin; closed, those that have not begun end.
     gate: Option<Sender<()>>,
     failures: Receiver<String>,
@@ -63,40 +50,12 @@ pub struct Engine {
     started: Instant,
 }
 
-struct Thread {
-    handle: JoinHandle<()>,
-    wake: Arc<Wake>,
-}
-
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
-}
-
-/// All that one worker thread is given.
-struct WorkerParts {
-    tun: TunQueue,
-    underlay: Underlay,
-    table: TableReader,
-    stats: SharedStats,
-    cpu: Option<usize>,
-    setup: Arc<Setup>,
-    /// When the engine did.
-    started: Instant,
-    lent: Arc<AtomicBool>,
-    gate: Receiver<()>,
-    /// Held while packets are moved.
-    busy: Sender<()>,
-}
-
-/// What all workers share and none changes.
-struct Setup {
-    config: EngineConfig,
-    capabilities: Capabilities,
-    vxlan: VxlanIdentity,
 }
 
 impl Engine {
@@ -137,6 +96,8 @@ impl Engine {
         let handles = adopt::handles(&queues, &underlays).map_err(StartError::Socket)?;
         let capabilities = capabilities(&config, &tun, &underlays)?;
         let pins = pins(&config, &cpus, queues.len());
+        let (shortcut, frames) = shortcut::prepare(&config, queues.len()).unzip();
+        let frames = frames.into_iter().flatten().chain(repeat_with(Vec::new));
         let writer = TableWriter::default();
         table.count_on(&SubnetTable::default(), queues.len());
         writer.publish(table);
@@ -157,18 +118,20 @@ impl Engine {
             threads: Vec::new(),
             queues: handles,
             lent: Arc::default(),
+            shortcut: Mutex::new(shortcut),
             gate: Some(gate),
             failures,
             busy,
             started,
         };
-        let parts = queues.into_iter().zip(underlays).zip(pins);
-        for (index, ((tun, underlay), cpu)) in parts.enumerate() {
+        let parts = queues.into_iter().zip(underlays).zip(frames).zip(pins);
+        for (index, (((tun, underlay), shortcuts), cpu)) in parts.enumerate() {
             let table = engine.table.reader();
             let stats = Arc::clone(&engine.stats[index]);
             let parts = WorkerParts {
                 tun,
                 underlay,
+                shortcuts,
                 table,
                 stats,
                 cpu,
@@ -225,7 +188,25 @@ impl Engine {
 
     /// The sum of all workers' counters.
     pub fn counters(&self) -> Counters {
-        Counters::sum(self.stats.iter())
+        let mut sum = Counters::sum(self.stats.iter());
+        if let Some(shortcut) = &*self.shortcut() {
+            sum.lose(DropReason::InShortcutFull, shortcut.lost());
+        }
+        sum
+    }
+
+    /// The device that datagrams are taken off before the kernel's stack sees them, if they are.
+    pub fn shortcut_at(&self) -> Option<String> {
+        let shortcut = self.shortcut();
+        shortcut
+            .as_ref()
+            .and_then(Shortcut::device)
+            .map(str::to_owned)
+    }
+
+    fn shortcut(&self) -> MutexGuard<'_, Option<Shortcut>> {
+        // Nobody panics with it in hand, and if so it would be as whole as before.
+        self.shortcut.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Each worker's counters.
@@ -265,6 +246,9 @@ impl Engine {
     }
 
     fn end_workers(&mut self) {
+        if let Some(shortcut) = &mut *self.shortcut() {
+            shortcut.close();
+        }
         for thread in &self.threads {
             thread.wake.stop();
         }
@@ -328,176 +312,4 @@ fn capabilities(
         gro: underlays.iter().all(|one| one.socket(0).gro),
         merge: config.offloads.merge && tun.vnet_header,
     })
-}
-
-fn spawn(index: usize, parts: WorkerParts, failed: Sender<String>) -> Result<Thread, StartError> {
-    let wake = Arc::new(Wake::new().map_err(StartError::Thread)?);
-    let (report, started) = bounded(1);
-    let waker = Arc::clone(&wake);
-    let body = move || {
-        if let Err(error) = work(parts, waker, &report) {
-            let _ = failed.send(format!("worker {index} ended: {error}"));
-        }
-    };
-    let builder = std::thread::Builder::new().name(format!("worker-{index}"));
-    let handle = builder.spawn(body).map_err(StartError::Thread)?;
-    let gone = |_| {
-        Err(StartError::Thread(io::Error::other(
-            "the worker ended at once",
-        )))
-    };
-    started.recv().unwrap_or_else(gone)?;
-    Ok(Thread { handle, wake })
-}
-
-type Report = Sender<Result<(), StartError>>;
-
-/// The life of a worker thread: its memory is mapped here and outlives all that borrows it.
-fn work(parts: WorkerParts, wake: Arc<Wake>, report: &Report) -> io::Result<()> {
-    if let Err(error) = signals::leave_to_others() {
-        tracing::warn!("a worker cannot leave signals to other threads: {error}");
-    }
-    if let Some(cpu) = parts.cpu
-        && let Err(error) = cpu::pin(cpu)
-    {
-        tracing::warn!("cannot bind a worker to processor {cpu}: {error}");
-    }
-    if let Err(error) = cpu::raise_priority(WORKER_NICE) {
-        tracing::debug!("workers keep the ordinary priority: {error}");
-    }
-    let count = (BATCH_PACKETS + RECEIVE_MAX) as u32;
-    let layout = FrameLayout {
-        count,
-        headroom: HEADROOM,
-        capacity: FRAME_BYTES,
-    };
-    let mut arena = match Arena::new(layout) {
-        Ok(arena) => arena,
-        Err(error) => return start_failed(report, StartError::Memory(error)),
-    };
-    // The first frames are for receiving, the others for reads of the TUN.
-    let reads = arena.region_of(RECEIVE_MAX as u32..count);
-    let mut pool = arena.frames();
-    let receive = std::iter::from_fn(|| pool.take())
-        .take(RECEIVE_MAX)
-        .collect();
-    let WorkerParts {
-        tun,
-        underlay,
-        table,
-        stats,
-        setup,
-        started,
-        lent,
-        gate,
-        busy,
-        ..
-    } = parts;
-    let own = Own {
-        tun: tun.raw(),
-        wake: wake.raw(),
-        sockets: underlay.fds(),
-        favourites: underlay.favourite_fds(),
-        scouts: underlay.scout_fds(),
-    };
-    let vnet = setup.capabilities.vnet_header;
-    let io = Parts {
-        tun,
-        vnet,
-        pool,
-        underlay,
-        wake,
-    };
-    let assemble = Assemble {
-        setup: &setup,
-        own,
-        table,
-        stats,
-        receive,
-        started,
-        lent,
-        gate,
-        busy,
-    };
-    // The one place where a way of moving packets becomes a type.
-    match setup.capabilities.io {
-        IoKind::Poll | IoKind::SingleQueue => assemble.run(PollIo::new(io), report),
-        IoKind::UringMultishot => assemble.run(UringIo::multishot(io), report),
-        IoKind::UringOneshot => assemble.run(UringIo::oneshot(io, reads), report),
-    }
-}
-
-fn start_failed(report: &Report, error: StartError) -> io::Result<()> {
-    let _ = report.send(Err(error));
-    Ok(())
-}
-
-struct Assemble<'s, 'a> {
-    setup: &'s Setup,
-    own: Own,
-    table: TableReader,
-    stats: SharedStats,
-    receive: Vec<Frame<'a>>,
-    started: Instant,
-    lent: Arc<AtomicBool>,
-    gate: Receiver<()>,
-    busy: Sender<()>,
-}
-
-impl<'a> Assemble<'_, 'a> {
-    fn run<I: PacketIo<'a>>(self, io: io::Result<I>, report: &Report) -> io::Result<()> {
-        let Setup {
-            config,
-            capabilities,
-            vxlan,
-        } = self.setup;
-        let io = match io {
-            Ok(made) => made,
-            Err(cause) => {
-                let choice = capabilities.io.to_string();
-                return start_failed(report, StartError::Io { choice, cause });
-            }
-        };
-        give_up(&self.own, io.waits_in(), config);
-        let merge = MergeConfig {
-            vnet_header: capabilities.vnet_header,
-            tcp: capabilities.merge && capabilities.tso,
-            udp: capabilities.merge && capabilities.uso,
-            max_udp_segments: capabilities.gso_segments.max(64),
-            mtu: config.segment.into(),
-            constant_ids: !config.offloads.exact_ids,
-        };
-        let answers = Answers::new(config.tun_addresses.clone());
-        let mut worker = Worker {
-            io,
-            outbound: Outbound::new(answers, *vxlan, config.mtu),
-            inbound: Inbound::new(self.receive, merge, *vxlan, config.source_check, self.lent),
-            table: self.table,
-            stats: self.stats,
-            idle: Idle::new(config.spin, self.started),
-        };
-        let _ = report.send(Ok(()));
-        let moved = match self.gate.recv() {
-            Ok(()) => worker.run(),
-            // The engine ended before it began.
-            Err(_) => Ok(()),
-        };
-        drop(self.busy);
-        moved
-    }
-}
-
-/// Leaves this worker nothing it does not need.
-fn give_up(own: &Own, waits_in: WaitsIn, config: &EngineConfig) {
-    let Some(refusal) = config.confine else {
-        return;
-    };
-    let kept = confine(own, waits_in, refusal);
-    if !kept.is_empty() {
-        tracing::warn!(
-            "a worker keeps access to {}: whoever took it over could use it; a newer kernel or a \
-             less strict container helps",
-            kept.join(", "),
-        );
-    }
 }

@@ -1,7 +1,7 @@
 //! The packet engine: packets in, packets out; no leases, no async, no configuration files.
 //!
 //! Outward a packet goes [`outbound`] -> [`plan`] -> `io::underlay`; inward `io::underlay` ->
-//! [`inbound`] -> [`wire::merge`] -> `io`. One [`worker`] thread per queue runs both, [`engine`]
+//! [`inbound`] -> [`intake`] -> [`wire::merge`] -> `io`. One [`worker`] thread per queue runs both, [`engine`]
 //! starts them, [`table`] tells them where packets go and counts by peer, [`stats`] what became of each;
 //! [`examples`] shows some of those that were dropped.
 
@@ -14,6 +14,7 @@ mod error;
 mod examples;
 mod idle;
 mod inbound;
+mod intake;
 mod io;
 mod kernel;
 mod outbound;
@@ -21,6 +22,7 @@ mod paths;
 mod plan;
 mod probe;
 mod recent;
+mod shortcut;
 mod sockets;
 mod stats;
 mod sys;
@@ -29,7 +31,7 @@ pub mod wire;
 mod worker;
 
 pub use capabilities::{Capabilities, IoKind};
-pub use config::{EngineConfig, Form, IoChoice, Offloads, SourceCheck};
+pub use config::{Device, EngineConfig, Form, IoChoice, Offloads, SourceCheck};
 pub use engine::Engine;
 pub use engine::adopt::{QueueHandle, SocketHandle};
 pub use error::StartError;

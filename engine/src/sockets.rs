@@ -34,7 +34,8 @@ fn underlay(
     config: &EngineConfig,
     shared: bool,
 ) -> Result<Underlay, StartError> {
-    let favourites = match config.offloads.favourite && !shared {
+    // What saves the way to any socket leaves no favourite anything to gain.
+    let favourites = match config.offloads.favourite && !shared && config.shortcut.is_none() {
         true => favourites(&listeners, config),
         false => Vec::new(),
     };

@@ -60,6 +60,10 @@ counted! {
         OutRefused = "out_refused",
         /// Inbound: the outer source is no current peer.
         InNotPeer = "in_not_a_peer",
+        /// Inbound: taken off the device, and not a datagram the kernel would have handed on.
+        InOuter = "in_outer_headers",
+        /// Inbound: arrived faster than it was taken, where datagrams are taken off the device.
+        InShortcutFull = "in_shortcut_full",
         /// Inbound: the datagram was longer than any packet we carry.
         InTruncated = "in_truncated",
         /// Inbound: shorter than a VXLAN header and a packet.
@@ -297,6 +301,12 @@ impl Counters {
         for (sum, measure) in self.measures.iter_mut().zip(&other.measures) {
             sum.add(measure);
         }
+    }
+
+    /// Takes in what was lost before any worker could count it.
+    pub(crate) fn lose(&mut self, reason: DropReason, packets: u64) {
+        self.counters[Counter::FromUnderlay as usize] += packets;
+        self.drops[reason as usize] += packets;
     }
 
     /// How a measure was distributed.

@@ -6,7 +6,8 @@
 use std::io;
 
 use crate::idle::Idle;
-use crate::inbound::{Inbound, Turn};
+use crate::inbound::Inbound;
+use crate::intake::Turn;
 use crate::io::{PacketIo, Ready};
 use crate::outbound::Outbound;
 use crate::stats::{Measure, SharedStats};
@@ -111,12 +112,14 @@ mod tests {
     use super::*;
     use crate::answers::Answers;
     use crate::config::SourceCheck;
+    use crate::intake::Intake;
     use crate::io::tun_writer::{Outgoing, Refusals};
     use crate::io::underlay::Underlay;
     use crate::io::{TunBatch, Wait, WaitsIn};
     use crate::outbound::VxlanIdentity;
     use crate::stats::WorkerStats;
     use crate::table::TableWriter;
+    use crate::wire::Slot;
     use crate::wire::merge::MergeConfig;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
@@ -144,7 +147,7 @@ mod tests {
 
         fn release(&mut self, _: &mut TunBatch<'a>) {}
 
-        fn write_tun(&mut self, _: &Outgoing<'_, '_>, _: &WorkerStats) {}
+        fn write_tun<S: Slot>(&mut self, _: &Outgoing<'_, S>, _: &WorkerStats) {}
 
         fn refusals(&self) -> Refusals {
             Refusals::default()
@@ -176,7 +179,12 @@ mod tests {
                 looks: 0,
             },
             outbound: Outbound::new(Answers::new(Vec::new()), vxlan, 1472),
-            inbound: Inbound::new(Vec::new(), merge, vxlan, SourceCheck::Peers, Arc::default()),
+            inbound: Inbound::new(
+                Vec::new(),
+                Vec::new(),
+                Intake::new(merge, vxlan, SourceCheck::Peers),
+                Arc::default(),
+            ),
             table: TableWriter::default().reader(),
             stats: WorkerStats::shared(0),
             idle: Idle::new(Duration::ZERO, Instant::now()),

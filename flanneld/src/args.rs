@@ -284,6 +284,11 @@ pub(crate) struct Args {
     /// Spread the flows of the UDP form over source ports, so that networks can balance them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
     pub(crate) udp_flow_ports: bool,
+
+    /// Take datagrams off the underlay device ahead of the kernel's stack (native XDP): faster where they
+    /// come in one by one, as from a device without GRO; the host's packet filter does not see them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, action = ArgAction::Set, default_value = "false", default_missing_value = "true", value_parser = go_bool, hide_default_value = true, help_heading = OWN)]
+    pub(crate) shortcut: bool,
 }
 
 /// A version of etcd's API.

@@ -88,6 +88,8 @@ pub(crate) struct EngineOptions {
     pub(crate) spin: Duration,
     pub(crate) offloads: Offloads,
     pub(crate) flow_ports: bool,
+    /// Datagrams are taken off the underlay device.
+    pub(crate) shortcut: bool,
     pub(crate) source_check: SourceCheck,
     /// Whether privileges are given up, and what a worker meets that wants them back.
     pub(crate) confine: Option<Refusal>,
@@ -173,6 +175,7 @@ impl TryFrom<&Args> for EngineOptions {
             spin: Duration::from_micros(args.spin),
             offloads: offloads(args),
             flow_ports: args.udp_flow_ports,
+            shortcut: args.shortcut,
             source_check: source_check(args.source_check),
             confine: confine(args.sandbox),
         })

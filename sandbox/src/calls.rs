@@ -150,6 +150,12 @@ pub fn allow_only(calls: Vec<Call>, refusal: Refusal) -> io::Result<()> {
     apply(rules, refused, SeccompAction::Allow)
 }
 
+/// The same, for a process that loads programs into the kernel.
+pub fn dangerous_but_for_programs() -> Vec<libc::c_long> {
+    let dangerous = DANGEROUS.iter().copied();
+    dangerous.filter(|&call| call != libc::SYS_bpf).collect()
+}
+
 /// Refuses these calls of this thread, of those it starts, and of their programs.
 pub fn forbid(numbers: &[libc::c_long]) -> io::Result<()> {
     let refused = SeccompAction::Errno(libc::EPERM as u32);

@@ -72,6 +72,9 @@ impl Engine {
 
     /// Lets the workers begin.
     pub fn go(&self) {
+        if let Some(shortcut) = &mut *self.shortcut() {
+            shortcut.open();
+        }
         for gate in self.threads.iter().filter_map(|_| self.gate.as_ref()) {
             // A worker that has ended already needs no leave.
             let _ = gate.send(());
@@ -81,6 +84,9 @@ impl Engine {
     /// What the workers work with, for another engine. While this one is at work that one must wait. No sender gets a
     /// socket to itself from now on, so that long before the other one begins everything arrives where it will look.
     pub fn queues(&self) -> io::Result<Vec<QueueHandle>> {
+        if let Some(shortcut) = &mut *self.shortcut() {
+            shortcut.close();
+        }
         self.lent.store(true, Ordering::Relaxed);
         self.queues.iter().map(QueueHandle::try_clone).collect()
     }

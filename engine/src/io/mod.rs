@@ -21,6 +21,7 @@ use ringbuf::{Frame, Pool};
 use crate::stats::WorkerStats;
 use crate::sys::tun::TunQueue;
 use crate::sys::wake::Wake;
+use crate::wire::Slot;
 use crate::wire::virtio::VirtioNetHdr;
 use tun_writer::{Outgoing, Refusals};
 use underlay::Underlay;
@@ -209,7 +210,7 @@ pub(crate) trait PacketIo<'a> {
     fn release(&mut self, batch: &mut TunBatch<'a>);
 
     /// Writes packets to the TUN, each in one call; what the kernel refuses is counted.
-    fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats);
+    fn write_tun<S: Slot>(&mut self, outgoing: &Outgoing<'_, S>, stats: &WorkerStats);
 
     /// Reads no more from the TUN; true when packets were read before that nobody has asked for yet.
     fn finish_reading(&mut self) -> bool {

@@ -18,11 +18,12 @@ use crate::stats::WorkerStats;
 use crate::sys::poll::PollSet;
 use crate::sys::tun::TunQueue;
 use crate::sys::wake::Wake;
+use crate::wire::Slot;
 use crate::wire::virtio::VirtioNetHdr;
 
 const TUN: usize = 0;
 const STOP: usize = 1;
-const LISTENERS: usize = 2;
+const INPUTS: usize = 2;
 
 /// `poll`, `read`, `writev`.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl<'a> PollIo<'a> {
             wake,
         } = parts;
         let fixed = [tun.raw(), wake.raw()].into_iter();
-        let fds: Vec<_> = fixed.chain(underlay.listener_fds()).collect();
+        let fds: Vec<_> = fixed.chain(underlay.input_fds()).collect();
         let set = PollSet::new(fds.iter().copied());
         let sleeper = Sleeper::new(fds)?;
         let writer = TunWriter::new(vnet);
@@ -86,8 +87,8 @@ impl<'a> PacketIo<'a> for PollIo<'a> {
             stop: self.set.is_ready(STOP) && self.wake.heed(),
             underlay: false,
         };
-        ready.underlay = (LISTENERS..LISTENERS + self.underlay.listeners())
-            .any(|index| self.set.is_ready(index));
+        ready.underlay =
+            (INPUTS..INPUTS + self.underlay.inputs()).any(|index| self.set.is_ready(index));
         Ok(ready)
     }
 
@@ -116,7 +117,7 @@ impl<'a> PacketIo<'a> for PollIo<'a> {
         batch.take_frames().for_each(|frame| self.pool.put(frame));
     }
 
-    fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats) {
+    fn write_tun<S: Slot>(&mut self, outgoing: &Outgoing<'_, S>, stats: &WorkerStats) {
         self.writer.write_all(&self.tun, outgoing, stats);
     }
 

@@ -2,30 +2,28 @@
 
 use std::io;
 
-use ringbuf::Frame;
-
 use crate::stats::{Counter, DropReason, WorkerStats};
 use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
-use crate::wire::Piece;
 use crate::wire::l4::Transport;
 use crate::wire::merge::TunWrite;
 use crate::wire::unmerge::{self, HEADER_MAX, Part};
 use crate::wire::virtio::VirtioNetHdr;
+use crate::wire::{Piece, Slot};
 
 /// Parts of one write at most: a virtio header, a first packet and the payloads of 127 others.
 pub(crate) const PARTS_MAX: usize = 129;
 
 /// Packets ready to be written, by reference.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outgoing<'p, 'a> {
+#[derive(Debug)]
+pub(crate) struct Outgoing<'p, S> {
     pub(crate) writes: &'p [TunWrite],
     pub(crate) pieces: &'p [Piece],
     pub(crate) headers: &'p [u8],
-    pub(crate) frames: &'p [Frame<'a>],
+    pub(crate) frames: &'p [S],
 }
 
-impl<'p> Outgoing<'p, '_> {
+impl<'p, S: Slot> Outgoing<'p, S> {
     /// The bytes a piece stands for.
     pub(crate) fn bytes(&self, piece: &Piece) -> &'p [u8] {
         let range = piece.start as usize..(piece.start + piece.len) as usize;
@@ -113,10 +111,10 @@ impl TunWriter {
     }
 
     /// Writes everything, in order.
-    pub(crate) fn write_all(
+    pub(crate) fn write_all<S: Slot>(
         &mut self,
         tun: &TunQueue,
-        outgoing: &Outgoing<'_, '_>,
+        outgoing: &Outgoing<'_, S>,
         stats: &WorkerStats,
     ) {
         let mut done = Written::default();
@@ -132,10 +130,10 @@ impl TunWriter {
         done.record(stats);
     }
 
-    fn write(
+    fn write<S: Slot>(
         &mut self,
         tun: &TunQueue,
-        outgoing: &Outgoing<'_, '_>,
+        outgoing: &Outgoing<'_, S>,
         write: &TunWrite,
     ) -> io::Result<()> {
         let header = write.header.to_bytes();
@@ -152,10 +150,10 @@ impl TunWriter {
 
     /// What was refused is tried once more, a super-packet packet by packet; while the device is
     /// down there is no sense in that.
-    pub(crate) fn refused(
+    pub(crate) fn refused<S: Slot>(
         &mut self,
         tun: &TunQueue,
-        outgoing: &Outgoing<'_, '_>,
+        outgoing: &Outgoing<'_, S>,
         write: &TunWrite,
         error: &io::Error,
         stats: &WorkerStats,
@@ -198,10 +196,10 @@ impl TunWriter {
         }
     }
 
-    fn write_part(
+    fn write_part<S: Slot>(
         &mut self,
         tun: &TunQueue,
-        outgoing: &Outgoing<'_, '_>,
+        outgoing: &Outgoing<'_, S>,
         write: &TunWrite,
         part: Part,
         payload: &[u8],

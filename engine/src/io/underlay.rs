@@ -57,6 +57,8 @@ pub(crate) struct Underlay {
     listeners: usize,
     favourites: Vec<Favourite>,
     groups: [Group; 4],
+    /// Where frames come in beside the listeners.
+    shortcuts: Vec<RawFd>,
     /// One of each address family, for questions about paths.
     scouts: Vec<UdpSocket>,
     arrays: SendArrays,
@@ -105,17 +107,35 @@ impl Underlay {
                 .flatten()
                 .collect(),
             groups,
+            shortcuts: Vec::new(),
             scouts,
             arrays: SendArrays::with_room(DATAGRAMS_MAX),
             single: SendArrays::with_room(RUN_DATAGRAMS_MAX),
         }
     }
 
+    /// Has other descriptors watched for input, too.
+    pub(crate) fn watch(&mut self, shortcuts: Vec<RawFd>) {
+        self.shortcuts = shortcuts;
+    }
+
     /// The descriptors to watch for input.
-    pub(crate) fn listener_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.sockets[..self.listeners()]
-            .iter()
-            .map(|socket| socket.udp.raw())
+    pub(crate) fn input_fds(&self) -> impl Iterator<Item = RawFd> {
+        let listeners = &self.sockets[..self.listeners()];
+        let listeners = listeners.iter().map(|socket| socket.udp.raw());
+        listeners.chain(self.shortcuts.iter().copied())
+    }
+
+    /// How many those are.
+    pub(crate) fn inputs(&self) -> usize {
+        self.listeners() + self.shortcuts.len()
+    }
+
+    /// The form spoken at a port.
+    pub(crate) fn form_at(&self, port: u16) -> Option<Form> {
+        let listeners = self.sockets[..self.listeners].iter();
+        let mut forms = listeners.map(|socket| socket.form);
+        forms.find(|form| form.port() == port)
     }
 
     /// The descriptors of those that hear one sender each.

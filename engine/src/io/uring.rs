@@ -26,6 +26,7 @@ use crate::sys::gather::GatherArrays;
 use crate::sys::tun::TunQueue;
 use crate::sys::uring::{Arrival, COMPLETIONS, Completion, LentReads, ReadTarget, Ring};
 use crate::sys::wake::Wake;
+use crate::wire::Slot;
 use crate::wire::virtio::VirtioNetHdr;
 
 /// Places among the ring's files, and so the tokens of what is seen there. Of a daemon that is killed the kernel closes
@@ -216,7 +217,7 @@ impl<'a> UringIo<'a> {
 }
 
 fn open(parts: &Parts<'_>) -> io::Result<Ring> {
-    let mut files: Vec<_> = parts.underlay.listener_fds().collect();
+    let mut files: Vec<_> = parts.underlay.input_fds().collect();
     if files.len() > LISTENERS_MAX as usize {
         return Err(io::Error::other("more listeners than a ring has room for"));
     }
@@ -226,8 +227,8 @@ fn open(parts: &Parts<'_>) -> io::Result<Ring> {
 }
 
 fn watch(ring: &mut Ring, parts: &Parts<'_>) -> io::Result<()> {
-    let listeners = 0..parts.underlay.listeners() as u32;
-    listeners.chain([STOP]).try_for_each(|file| ring.poll(file))
+    let inputs = 0..parts.underlay.inputs() as u32;
+    inputs.chain([STOP]).try_for_each(|file| ring.poll(file))
 }
 
 /// Where in a slot the kernel writes, so that the packet lies behind the headroom.
@@ -293,11 +294,13 @@ impl<'a> PacketIo<'a> for UringIo<'a> {
         }
     }
 
-    fn write_tun(&mut self, outgoing: &Outgoing<'_, '_>, stats: &WorkerStats) {
+    fn write_tun<S: Slot>(&mut self, outgoing: &Outgoing<'_, S>, stats: &WorkerStats) {
         for writes in outgoing.writes.chunks(WRITES_MAX) {
             let chunk = Outgoing {
                 writes,
-                ..*outgoing
+                pieces: outgoing.pieces,
+                headers: outgoing.headers,
+                frames: outgoing.frames,
             };
             // One write is cheaper as a plain call.
             if writes.len() == 1 {
@@ -419,11 +422,11 @@ fn next_count(tried: usize, got: usize, full: bool) -> usize {
 }
 
 impl WriteBatch {
-    fn write(
+    fn write<S: Slot>(
         &mut self,
         ring: &mut Ring,
         tun: &TunQueue,
-        chunk: &Outgoing<'_, '_>,
+        chunk: &Outgoing<'_, S>,
         stash: &mut Vec<Completion>,
         stats: &WorkerStats,
     ) {

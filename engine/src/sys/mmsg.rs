@@ -240,6 +240,8 @@ fn tos_control(v6: bool) -> (c_int, c_int) {
 pub(crate) struct Received {
     /// `None` for a source that is no internet address.
     pub(crate) source: Option<IpAddr>,
+    /// Where in its slot it lies.
+    pub(crate) start: usize,
     pub(crate) len: usize,
     /// Size of each datagram in the message, the last may be shorter; `len` where it is just one.
     pub(crate) segment: usize,
@@ -306,11 +308,6 @@ impl<'a> RecvBatch<'a> {
         self.frames.len()
     }
 
-    /// The frames, in message order.
-    pub(crate) fn frames(&self) -> &[Frame<'a>] {
-        &self.frames
-    }
-
     /// The frames, in message order, to be changed in place.
     pub(crate) fn frames_mut(&mut self) -> &mut [Frame<'a>] {
         &mut self.frames
@@ -341,6 +338,7 @@ impl<'a> RecvBatch<'a> {
         let len = message.msg_len as usize;
         let mut received = Received {
             source: ip_of(&self.names[index]),
+            start: self.frames[index].start(),
             len,
             segment: len,
             ecn: 0,

@@ -4,6 +4,7 @@
 //! a borrow that outlives the call, so no pointer survives in here except the arrays a single
 //! `sendmmsg` or `recvmmsg` reads, and those are rebuilt each time.
 
+pub(crate) mod bpf;
 pub(crate) mod cpu;
 pub(crate) mod gather;
 pub(crate) mod heap;
@@ -14,3 +15,4 @@ pub(crate) mod tun;
 pub(crate) mod udp;
 pub(crate) mod uring;
 pub(crate) mod wake;
+pub(crate) mod xsk;

@@ -14,6 +14,7 @@ pub mod icmp;
 pub mod ip;
 pub mod l4;
 pub mod merge;
+pub mod outer;
 pub mod split;
 pub mod unmerge;
 pub mod virtio;

@@ -50,6 +50,7 @@ pub(crate) fn config(io: IoChoice) -> EngineConfig {
         io,
         forms: vec![Form::Udp { port: PORT }],
         bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        shortcut: None,
         mtu: 1472,
         segment: 1472,
         tun_addresses: vec![OWN.into()],

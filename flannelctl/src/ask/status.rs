@@ -131,8 +131,12 @@ fn store(store: &Store) -> String {
 }
 
 fn offloads(engine: &Engine) -> String {
+    let shortcut = engine.shortcut.iter();
+    let shortcut: String = shortcut
+        .map(|device| format!(", shortcut at {device}"))
+        .collect();
     format!(
-        "virtio header {}, tso {}, uso {}, gso {}, gro {}, merge {}",
+        "virtio header {}, tso {}, uso {}, gso {}, gro {}, merge {}{shortcut}",
         switch(engine.virtio_header),
         switch(engine.tso),
         switch(engine.uso),

@@ -7,7 +7,9 @@ use control::host::Netlink;
 use control::host::links::TunnelSetup;
 use control::network::{Backend, NetworkConfig, VxlanConfig};
 use control::sink::{Peer, PeerForm, TableSink};
-use engine::{Engine, EngineConfig, Form, Mac, QueueHandle, Route, SourceCheck, SubnetTable};
+use engine::{
+    Device, Engine, EngineConfig, Form, Mac, QueueHandle, Route, SourceCheck, SubnetTable,
+};
 use ipnet::IpNet;
 use std::io;
 use std::net::IpAddr;
@@ -192,6 +194,7 @@ fn engine_config(plan: &Plan, options: &EngineOptions) -> Result<EngineConfig> {
         io: options.io,
         forms: forms(plan)?,
         bind: plan.external.addresses.clone(),
+        shortcut: shortcut(plan, options),
         mtu,
         segment: u16::try_from(plan.mtu).map_or(mtu, |told| told.min(mtu)),
         tun_addresses: subnets.map(|subnet| subnet.network()).collect(),
@@ -200,6 +203,13 @@ fn engine_config(plan: &Plan, options: &EngineOptions) -> Result<EngineConfig> {
         flow_ports: options.flow_ports,
         source_check: options.source_check,
         confine: options.confine,
+    })
+}
+
+fn shortcut(plan: &Plan, options: &EngineOptions) -> Option<Device> {
+    options.shortcut.then(|| Device {
+        name: plan.external.name.clone(),
+        mtu: plan.external.mtu,
     })
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn confine(settings: &Settings) {
     let walls = [
         capabilities_left(&places, wanted(settings, legacy)),
         files_left(&places),
-        wall("no dangerous system calls", calls::forbid(calls::DANGEROUS)),
+        wall("no dangerous system calls", no_dangerous_calls(settings)),
         wall("no core files", process::keep_secrets()),
     ];
     let standing: Vec<_> = walls.iter().flatten().map(String::as_str).collect();
@@ -41,6 +41,13 @@ pub(crate) fn confine(settings: &Settings) {
         warn!(
             "sandbox: {missing}. The daemon goes on with more than it needs: use a newer kernel or a less strict container, or --sandbox=off to give up nothing"
         );
+    }
+}
+
+fn no_dangerous_calls(settings: &Settings) -> io::Result<()> {
+    match settings.engine.shortcut {
+        true => calls::forbid(&calls::dangerous_but_for_programs()),
+        false => calls::forbid(calls::DANGEROUS),
     }
 }
 
@@ -60,8 +67,12 @@ fn wanted(settings: &Settings, legacy: bool) -> Capabilities {
     if listening.any(|address| address.port() < 1024) {
         wanted |= Capabilities::NET_BIND_SERVICE;
     }
+    if settings.engine.shortcut {
+        // Whenever the engine begins anew it loads its program and opens its sockets anew.
+        wanted |= Capabilities::NET_RAW | Capabilities::BPF;
+    }
     let rings = !matches!(settings.engine.io, IoChoice::Epoll | IoChoice::SingleQueue);
-    if rings && process::memory_in_place().is_some() {
+    if (rings || settings.engine.shortcut) && process::memory_in_place().is_some() {
         wanted |= Capabilities::IPC_LOCK;
     }
     wanted
@@ -74,7 +85,7 @@ fn tell_of_spare(left: Capabilities) {
         process::memory_in_place(),
     ) {
         info!(
-            "sandbox: CAP_IPC_LOCK is kept, as io_uring needs memory that stays in place and the limit of that, {} KiB, cannot be raised here. LimitMEMLOCK=infinity or --io=epoll spares it",
+            "sandbox: CAP_IPC_LOCK is kept, as io_uring and --shortcut need memory that stays in place and the limit of that, {} KiB, cannot be raised here. LimitMEMLOCK=infinity spares it, as does --io=epoll without --shortcut",
             limit / 1024
         );
     }

@@ -216,6 +216,7 @@ impl Sources {
             gso_segments: granted.gso_segments,
             gro: granted.gro,
             merge: granted.merge,
+            shortcut: engine.shortcut_at(),
         })
     }
 }

@@ -158,6 +158,7 @@ impl Scrape {
             ("gso", engine.gso_segments > 1),
             ("gro", engine.gro),
             ("merge", engine.merge),
+            ("shortcut", engine.shortcut.is_some()),
         ];
         let offloads = offloads.map(|(name, on)| (vec![("offload", name.to_owned())], flag(on)));
         out.gauges(

@@ -85,6 +85,8 @@ versions! { packets_arrive_as_sent:
     without_merging_every_packet_is_carried_unchanged("udp+no-offload=merge", Profile::Offload);
     without_any_offload_every_packet_is_carried_unchanged("vxlan+no-offload=all", Profile::Offload);
     two_workers_carry_every_packet_unchanged("udp+workers=2", Profile::Offload);
+    datagrams_taken_off_the_device_carry_every_packet_unchanged("udp+shortcut", Profile::Wire);
+    datagrams_taken_off_a_device_that_joined_them_carry_every_packet_unchanged("vxlan+shortcut", Profile::Offload);
     source_ports_by_flow_carry_every_packet_unchanged("udp+udp-flow-ports", Profile::Offload);
 }
 

@@ -21,5 +21,6 @@ mod order;
 mod outer_checksums;
 mod refusals;
 mod setup;
+mod shortcut;
 mod tools;
 mod traffic;

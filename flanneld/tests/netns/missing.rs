@@ -21,12 +21,12 @@ fn lab_with(kernel: Kernel) -> Lab {
     lab
 }
 
-/// Every byte of much traffic both ways arrives, and the daemon says once how.
-fn carries(name: &str, kernel: Kernel, says: &str) {
-    carries_in(lab_with(kernel), name, says);
+/// Every byte of much traffic both ways arrives, and the daemon says once how; all it said.
+pub(crate) fn carries(name: &str, kernel: Kernel, says: &str) -> String {
+    carries_in(lab_with(kernel), name, says)
 }
 
-fn carries_in(lab: Lab, name: &str, says: &str) {
+fn carries_in(lab: Lab, name: &str, says: &str) -> String {
     let mut path = connect(lab, name).unwrap_or_else(|error| panic!("{error}"));
     for from in Side::BOTH {
         datagrams(&path, from);
@@ -42,9 +42,10 @@ fn carries_in(lab: Lab, name: &str, says: &str) {
     let losses = counts.keys().filter(is_loss);
     let lost: Vec<_> = losses.filter(|name| *name != NOT_UNICAST).collect();
     assert!(lost.is_empty(), "{counts:?}");
+    log
 }
 
-fn connect(lab: Lab, name: &str) -> std::io::Result<Path> {
+pub(crate) fn connect(lab: Lab, name: &str) -> std::io::Result<Path> {
     let spec: PathSpec = name.parse().unwrap();
     let path = Path::connect(lab, &spec, flanneld())?;
     path.wait_until_connected()?;
@@ -52,7 +53,7 @@ fn connect(lab: Lab, name: &str) -> std::io::Result<Path> {
 }
 
 /// What the daemon at A has said once it has ended well.
-fn stopped(path: &mut Path) -> String {
+pub(crate) fn stopped(path: &mut Path) -> String {
     let daemon = path.daemon(A).unwrap();
     let status = daemon.stop().unwrap();
     let log = daemon.log();

@@ -48,6 +48,7 @@ fn scrape() -> Scrape {
             gso_segments: 128,
             gro: true,
             merge: true,
+            shortcut: None,
         }),
     };
     Scrape {

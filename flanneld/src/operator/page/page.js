@@ -167,7 +167,8 @@ function facts(status) {
     ["Store", store.kind + " at " + store.places.join(", "), (store.answers ? "answers" : "does not answer") + ", for " + time(store.since_seconds)
       + (others ? "; " + others.records + " records, " + others.refused + " refused, " + others.unreadable + " unreadable" : "")],
     engine && ["Engine", engine.io + ", " + engine.workers + (engine.workers > 1 ? " workers" : " worker"), engine.device + ": tso " + on(engine.tso)
-      + ", uso " + on(engine.uso) + ", gso " + engine.gso_segments + ", gro " + on(engine.gro) + ", merge " + on(engine.merge)],
+      + ", uso " + on(engine.uso) + ", gso " + engine.gso_segments + ", gro " + on(engine.gro) + ", merge " + on(engine.merge)
+      + (engine.shortcut ? ", shortcut at " + engine.shortcut : "")],
     ["Process", "flanneld " + status.version + ", " + status.pid, "up " + time(status.uptime_seconds)],
   ];
   $("facts").replaceChildren(...told.filter(Boolean).map(([name, first, more]) => {
