@@ -67,11 +67,13 @@ impl<'a> Inbound<'a> {
 
     /// One batch from each listener to the TUN.
     pub(crate) fn pass<I: PacketIo<'a>>(&mut self, io: &mut I, turn: Turn<'_>) -> Pass {
+        match (self.is_lent, self.lent.load(Ordering::Relaxed)) {
+            (false, true) => self.lend(io, turn),
+            (true, false) => self.keep(io),
+            _ => {}
+        }
         if !self.begun {
             self.begin(io, turn);
-        }
-        if !self.is_lent && self.lent.load(Ordering::Relaxed) {
-            self.lend(io, turn);
         }
         let mut pass = Pass {
             packets: 0,
@@ -87,6 +89,10 @@ impl<'a> Inbound<'a> {
             if let Some((favourite, sender)) = self.weigh(io, listener, took.packets, turn.table) {
                 self.favour(io, (listener, favourite, sender), turn);
             }
+        }
+        if self.is_lent && !pass.dry {
+            // Frames are the first of a shortcut that was opened again: what is here came earlier.
+            return pass;
         }
         for index in 0..self.shortcuts.len() {
             let frames = self.take_frames(io, index, turn);
@@ -191,10 +197,17 @@ impl<'a> Inbound<'a> {
     /// listeners, but not the favourites.
     pub(crate) fn lend<I: PacketIo<'a>>(&mut self, io: &mut I, turn: Turn<'_>) {
         self.is_lent = true;
-        io.underlay().lend();
+        io.underlay().lend(true);
         for favourite in io.underlay().favourites() {
             self.let_go(io, favourite, turn);
         }
+    }
+
+    /// Nobody receives after this worker after all.
+    fn keep<I: PacketIo<'a>>(&mut self, io: &mut I) {
+        self.is_lent = false;
+        self.begun = self.shortcuts.is_empty();
+        io.underlay().lend(false);
     }
 
     /// Takes all a socket has that hears somebody else from now on. What the kernel was about to

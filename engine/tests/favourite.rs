@@ -186,3 +186,22 @@ fn nothing_of_the_favourite_is_lost_when_another_engine_goes_on() {
         nothing_is_lost_between(io);
     }
 }
+
+#[test]
+fn an_engine_nobody_goes_on_after_has_a_favourite_again() {
+    let lab = Loopback::start(config(IoChoice::Epoll));
+    let (mut sender, mut next) = (Sender::new(0), [0; SENDERS as usize]);
+    let mut send_much = || {
+        for _ in 0..BURSTS {
+            sender.send(&lab, LOUD);
+            receive(&lab.inner, LOUD, &mut next);
+        }
+        favourites(&lab.engine)
+    };
+    assert_eq!(send_much(), 1);
+    let queues = lab.engine.queues().unwrap();
+    assert_eq!(send_much(), 1, "somebody is about to go on");
+    drop(queues);
+    lab.engine.keep();
+    assert_eq!(send_much(), 2);
+}

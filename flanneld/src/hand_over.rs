@@ -156,6 +156,9 @@ impl Daemon<'_> {
         };
         refuse(channel, &format!("{why:#}"));
         warn!("process {process} has not taken over: {why:#}. Carrying on as before");
+        if let Some(engine) = self.desk.account.engine() {
+            engine.keep();
+        }
         // It may have begun to change the host.
         self.rules.doubt(since_boot());
         self.sync.host_changed(since_boot());

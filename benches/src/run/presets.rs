@@ -23,8 +23,8 @@ const PATHS: [&str; 6] = [
 /// What a stock daemon adds.
 const STOCK: [&str; 3] = ["stock-host-gw", "stock-udp", "stock-vxlan"];
 /// What follows the name of a daemon's path: every way of moving packets, each offload off in turn,
-/// workers that stay on their processors.
-const VARIANTS: [&str; 12] = [
+/// workers that stay on their processors, datagrams taken off the device.
+const VARIANTS: [&str; 13] = [
     "io=uring-multishot",
     "io=uring-oneshot",
     "io=epoll",
@@ -37,6 +37,7 @@ const VARIANTS: [&str; 12] = [
     "no-offload=favourite",
     "workers=1+pin",
     "workers=2+pin",
+    "shortcut",
 ];
 const FORMS: [&str; 2] = ["udp", "vxlan"];
 

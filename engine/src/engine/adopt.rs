@@ -90,6 +90,14 @@ impl Engine {
         self.lent.store(true, Ordering::Relaxed);
         self.queues.iter().map(QueueHandle::try_clone).collect()
     }
+
+    /// Nobody goes on with them after all: senders get sockets to themselves again.
+    pub fn keep(&self) {
+        if let Some(shortcut) = &mut *self.shortcut() {
+            shortcut.open();
+        }
+        self.lent.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Second descriptors of all that is about to be given to workers.

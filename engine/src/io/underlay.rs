@@ -201,9 +201,9 @@ impl Underlay {
         done.is_ok()
     }
 
-    /// Has no sender become a favourite any more.
-    pub(crate) fn lend(&mut self) {
-        self.favourites.iter_mut().for_each(|one| one.lent = true);
+    /// Has no sender become a favourite any more, or as before again.
+    pub(crate) fn lend(&mut self, lent: bool) {
+        self.favourites.iter_mut().for_each(|one| one.lent = lent);
     }
 
     /// Every socket with a part in what nodes say to each other, those that listen first: all but favourites, which whoever goes on with

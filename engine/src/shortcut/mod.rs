@@ -112,6 +112,9 @@ fn dealt(sockets: Vec<FrameSocket>, workers: usize) -> Vec<Vec<FrameSocket>> {
 impl Shortcut {
     /// From now on datagrams arrive at the sockets of their queues.
     pub(crate) fn open(&mut self) {
+        if self.link.is_some() {
+            return;
+        }
         match bpf::attach(&self.program, self.index.0) {
             Ok(link) => {
                 let name = &self.device.name;

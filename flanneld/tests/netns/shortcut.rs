@@ -8,7 +8,7 @@ use benches::{Lab, Path, Profile, Side};
 
 use super::exit::account;
 use super::missing::{carries, connect, stopped};
-use super::setup::{up, versions};
+use super::setup::{flanneld, up, versions};
 use super::traffic::{datagrams, stream};
 
 const TAKEN: &str = "datagrams for us are taken off eth0";
@@ -96,4 +96,16 @@ fn signal(process: u32, name: &str) {
     let [name, process] = [format!("-{name}"), process.to_string()];
     let sent = Command::new("kill").args([name, process]).status().unwrap();
     assert!(sent.success());
+}
+
+#[test]
+fn a_daemon_that_is_not_relieved_after_all_goes_ahead_of_the_stack_again() {
+    let mut path = up("udp+shortcut", Profile::Wire);
+    let flags = ["--takeover", "--public-ip=192.168.77.9"];
+    let old = path.add(Side::A, flanneld(), &flags).unwrap();
+    assert!(!path.daemon(Side::A).unwrap().wait().unwrap().success());
+    path.put_back(Side::A, old).unwrap();
+    talk(&path);
+    let log = stopped(&mut path);
+    assert_eq!(log.matches(TAKEN).count(), 2, "{log}");
 }
