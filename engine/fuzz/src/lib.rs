@@ -8,6 +8,7 @@ pub mod decapsulate;
 pub mod icmp;
 mod input;
 pub mod merge;
+pub mod outer;
 mod reference;
 mod sketch;
 pub mod split;

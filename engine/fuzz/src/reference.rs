@@ -170,7 +170,12 @@ impl Located {
 
     /// Whether the checksum field holds what is left when only the pseudo header was summed.
     pub(crate) fn is_unfinished(&self, packet: &[u8]) -> bool {
-        self.field(packet) == sum(&self.pseudo_header(packet))
+        self.field(packet) == self.pseudo_sum(packet)
+    }
+
+    /// The checksum field while only the pseudo header was summed.
+    pub(crate) fn pseudo_sum(&self, packet: &[u8]) -> u16 {
+        sum(&self.pseudo_header(packet))
     }
 
     /// Whether the checksum verifies.

@@ -66,7 +66,7 @@ impl Outer {
         let field = l4.checksum_field(bytes);
         let headers = Sum::of(&packet[self.l4.start..begin + l4.start]);
         let rest = Sum::of(&(!field).to_be_bytes());
-        let unfinished = field == l4.pseudo_header(bytes).fold();
+        let unfinished = l4.end == bytes.len() && field == l4.pseudo_header(bytes).fold();
         Some(unfinished && pseudo.plus(headers).plus(rest).verifies())
     }
 }

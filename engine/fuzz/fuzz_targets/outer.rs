@@ -1,0 +1,4 @@
+//! See the module of this name.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| engine_fuzz::outer::check(bytes));
