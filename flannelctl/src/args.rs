@@ -81,10 +81,10 @@ pub(crate) enum Command {
     /// Look for what usually keeps packets from getting through, and name the cure
     Doctor(Doctor),
 
-    /// Write packets to a file for Wireshark: inside the tunnel, around it, and examples of dropped ones
+    /// Write packets to a file for Wireshark: inside the tunnel, around it, and dropped ones with the reason
     Capture(Capture),
 
-    /// Send packets to another node through the daemon, and name the hop that fails
+    /// Send packets to another node as containers' go, and name the hop that fails
     Ping(Ping),
 
     /// Measure what flanneld carries, beside kernel VXLAN and others, and write a report

@@ -1,7 +1,7 @@
 //! `flannelctl config check`: what a network config would do, before it is rolled out.
 
 use crate::args::{Asking, Check};
-use crate::ask::{document, json};
+use crate::ask::{document, json, no_answer};
 use crate::exit::Exit;
 use console::answers::{SCHEMA, Status};
 use console::protocol::Question;
@@ -64,7 +64,8 @@ pub(crate) fn check(arguments: &Check) -> Exit {
     let text = match read(arguments) {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("flannelctl: cannot read {}: {error}", arguments.source);
+            let why = format!("cannot read {}: {error}", arguments.source);
+            no_answer(arguments.asking.json, "unreadable", &why);
             return Exit::Failed;
         }
     };

@@ -1,5 +1,6 @@
 //! An echo request by the system's `ping`, and what its words mean.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -19,6 +20,18 @@ pub(crate) enum Echo {
     Silence,
     /// It could not be sent at all.
     Impossible(String),
+}
+
+impl fmt::Display for Echo {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered => out.write_str("it answers"),
+            Self::TooLong(None) => out.write_str("packets of that size do not pass"),
+            Self::TooLong(Some(most)) => write!(out, "only packets of {most} bytes pass"),
+            Self::Silence => out.write_str("nothing came back"),
+            Self::Unreachable(why) | Self::Impossible(why) => out.write_str(why),
+        }
+    }
 }
 
 /// Sends one request, as a whole packet of a size that must not be fragmented, or a short one.

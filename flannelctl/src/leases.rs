@@ -1,8 +1,8 @@
 //! `flannelctl lease list|reserve|release`: the leases of all nodes, in the store itself, whether or not a daemon runs.
 
-use crate::ask::json;
 use crate::ask::table::Table;
 use crate::ask::words::{list, or_dash, time};
+use crate::ask::{json, no_answer};
 use crate::exit::Exit;
 use crate::keeping::Keeping;
 use clap::{Args, Subcommand};
@@ -100,10 +100,10 @@ struct Unreadable {
 
 /// Does what was typed.
 pub(crate) fn run(command: &Command) -> Exit {
-    let done = match command {
-        Command::List(arguments) => show(arguments),
-        Command::Reserve(arguments) => reserve(arguments),
-        Command::Release(arguments) => release(arguments),
+    let (as_json, done) = match command {
+        Command::List(arguments) => (arguments.json, show(arguments)),
+        Command::Reserve(arguments) => (false, reserve(arguments)),
+        Command::Release(arguments) => (false, release(arguments)),
     };
     match done {
         Ok(told) => {
@@ -111,7 +111,7 @@ pub(crate) fn run(command: &Command) -> Exit {
             Exit::Well
         }
         Err(why) => {
-            eprintln!("flannelctl: {why}");
+            no_answer(as_json, "unreadable", &why);
             Exit::Failed
         }
     }

@@ -1,10 +1,11 @@
-//! `flannelctl ping`: a packet to another node through the daemon, naming the hop that fails.
+//! `flannelctl ping`: packets to another node the way those of containers go, naming the hop that fails.
 
 use crate::args::Ping;
+use crate::ask::words::list;
 use crate::ask::{document, failed, json};
 use crate::echo::{Echo, echo};
 use crate::exit::Exit;
-use crate::trip::{Loss, inside, trip};
+use crate::trip::{Loss, Way, inside, trip};
 use console::answers::{Peer, Peers, SCHEMA};
 use console::client::Unanswered;
 use console::protocol::Question;
@@ -24,11 +25,11 @@ pub(crate) fn run(arguments: &Ping) -> Exit {
         Ok(peers) => peers,
         Err(why) => return failed(&why, &arguments.asking),
     };
-    let Some((peer, target)) = aim(&peers.peers, arguments.peer) else {
+    let Some(aim) = aim(&peers.peers, arguments.peer) else {
         return told(arguments, None, &unknown(arguments.peer));
     };
-    match pings(arguments, peer, target) {
-        Ok(outcome) => told(arguments, Some(target), &outcome),
+    match pings(arguments, aim) {
+        Ok(outcome) => told(arguments, Some(aim), &outcome),
         Err(why) => failed(&why, &arguments.asking),
     }
 }
@@ -54,7 +55,7 @@ fn unknown(typed: IpAddr) -> Outcome {
 }
 
 /// Sends all of them, one after the other.
-fn pings(arguments: &Ping, peer: &Peer, target: IpAddr) -> Result<Outcome, Unanswered> {
+fn pings(arguments: &Ping, (peer, target): (&Peer, IpAddr)) -> Result<Outcome, Unanswered> {
     let mut outcome = Outcome {
         sent: arguments.count,
         answered: 0,
@@ -70,7 +71,7 @@ fn pings(arguments: &Ping, peer: &Peer, target: IpAddr) -> Result<Outcome, Unans
 }
 
 fn ping(arguments: &Ping, peer: &Peer, target: IpAddr) -> Result<Option<Loss>, Unanswered> {
-    if peer.traffic.is_none() || peer.form == "plain" {
+    if Way::to(peer) != Way::Engine {
         return Ok(by_the_kernel(&echo(target, arguments.size)));
     }
     let trip = trip(&arguments.asking.socket, peer, target, arguments.size)?;
@@ -81,44 +82,63 @@ fn ping(arguments: &Ping, peer: &Peer, target: IpAddr) -> Result<Option<Loss>, U
 fn by_the_kernel(echo: &Echo) -> Option<Loss> {
     (*echo != Echo::Answered).then(|| Loss {
         hop: "somewhere: the kernel carries these packets, and does not count them".to_owned(),
-        words: format!("{echo:?}: look at routes, neighbours and firewall towards the node"),
+        words: format!("{echo}: look at routes, neighbours and firewall towards the node"),
     })
 }
 
-fn told(arguments: &Ping, target: Option<IpAddr>, outcome: &Outcome) -> Exit {
-    let peer = arguments.peer;
-    let Outcome {
-        sent,
-        answered,
-        loss,
-    } = outcome;
-    if arguments.asking.json {
-        let document = serde_json::json!({
-            "schema": SCHEMA, "peer": peer, "target": target, "reached": loss.is_none(),
-            "sent": sent, "answered": answered,
-            "hop": loss.as_ref().map(|loss| &loss.hop),
-            "message": loss.as_ref().map(|loss| &loss.words),
-        });
-        println!("{}", json(&document));
-    } else {
-        match (loss, target) {
-            (Some(Loss { hop, words }), _) if *answered == 0 => {
-                println!("{peer} is not reached. Lost at: {hop}. {words}")
-            }
-            (Some(Loss { hop, words }), _) => {
-                let lost = sent - answered;
-                println!("{lost} of {sent} packets to {peer} got lost, the last at: {hop}. {words}")
-            }
-            (None, Some(target)) => {
-                println!(
-                    "{peer} is reached through the tunnel, as {target}: {sent} of {sent} packets came back"
-                )
-            }
-            (None, None) => {}
-        }
+fn told(arguments: &Ping, aim: Option<(&Peer, IpAddr)>, outcome: &Outcome) -> Exit {
+    match arguments.asking.json {
+        true => println!("{}", json(&answer(arguments.peer, aim, outcome))),
+        false => println!("{}", page(arguments.peer, aim, outcome)),
     }
-    match loss {
+    match outcome.loss {
         Some(_) => Exit::Failed,
         None => Exit::Well,
+    }
+}
+
+fn answer(typed: IpAddr, aim: Option<(&Peer, IpAddr)>, outcome: &Outcome) -> serde_json::Value {
+    let loss = outcome.loss.as_ref();
+    serde_json::json!({
+        "schema": SCHEMA,
+        "peer": typed,
+        "target": aim.map(|(_, target)| target),
+        "way": aim.map(|(peer, _)| Way::to(peer)),
+        "reached": loss.is_none(),
+        "sent": outcome.sent,
+        "answered": outcome.answered,
+        "hop": loss.map(|loss| &loss.hop),
+        "message": loss.map(|loss| &loss.words),
+    })
+}
+
+fn page(typed: IpAddr, aim: Option<(&Peer, IpAddr)>, outcome: &Outcome) -> String {
+    let Outcome { sent, answered, .. } = outcome;
+    match (&outcome.loss, aim) {
+        (Some(Loss { hop, words }), _) if *answered == 0 => {
+            format!("{typed} is not reached. Lost at: {hop}\n  {words}")
+        }
+        (Some(Loss { hop, words }), _) => {
+            let lost = sent - answered;
+            format!("{lost} of {sent} packets to {typed} got lost, the last at: {hop}\n  {words}")
+        }
+        (None, Some((peer, target))) => {
+            let reached = reached(typed, peer, target);
+            format!("{reached}: {sent} of {sent} packets came back")
+        }
+        (None, None) => String::new(),
+    }
+}
+
+/// What an answer shows: of a node that is reached by a plain route nobody answers for its subnet.
+fn reached(typed: IpAddr, peer: &Peer, target: IpAddr) -> String {
+    let way = Way::to(peer);
+    match way {
+        Way::Plain if target == peer.address => format!(
+            "the node {typed} itself is reached; packets to {} get there {way}, which pinging an address there tries",
+            list(&peer.subnets)
+        ),
+        Way::Plain => format!("{typed} is reached {way}"),
+        Way::Engine | Way::Kernel => format!("{typed} is reached {way}, as {target}"),
     }
 }

@@ -6,8 +6,43 @@ use crate::echo::{Echo, echo};
 use console::answers::{Drops, Peer, Peers, Traffic};
 use console::client::Unanswered;
 use console::protocol::Question;
+use serde::Serialize;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+
+/// Who carries packets to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    /// The daemon's engine, through the tunnel.
+    Engine,
+    /// The kernel, through a tunnel of its own.
+    Kernel,
+    /// The kernel, unwrapped.
+    Plain,
+}
+
+impl Way {
+    /// The way to a node.
+    pub(crate) fn to(peer: &Peer) -> Self {
+        match (peer.form.as_str(), peer.traffic) {
+            ("plain", _) => Self::Plain,
+            (_, None) => Self::Kernel,
+            (_, Some(_)) => Self::Engine,
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Engine => "through the tunnel",
+            Self::Kernel => "through the kernel's tunnel",
+            Self::Plain => "by a plain route, without the tunnel",
+        })
+    }
+}
 
 /// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +72,8 @@ struct Counts {
 
 /// The address of a node inside the overlay network: its end of the tunnel, which answers for itself.
 pub(crate) fn inside(peer: &Peer) -> Option<IpAddr> {
-    let subnet = peer.subnets.first().filter(|_| peer.form != "plain");
+    let subnet = peer.subnets.first();
+    let subnet = subnet.filter(|_| Way::to(peer) != Way::Plain);
     subnet.map(|subnet| subnet.network())
 }
 
@@ -182,6 +218,22 @@ mod tests {
         };
         let loss = trip.loss(&peer(), || far.clone());
         loss.map_or_else(|| "none".to_owned(), |loss| loss.hop)
+    }
+
+    #[test]
+    fn who_carries_packets_to_a_node_is_told_by_its_form_and_whether_they_are_counted() {
+        let (kernel, traffic) = (peer(), Some(Traffic::default()));
+        let engine = Peer { traffic, ..peer() };
+        let plain = Peer {
+            form: "plain".to_owned(),
+            traffic,
+            ..peer()
+        };
+        assert_eq!(
+            [&engine, &kernel, &plain].map(Way::to),
+            [Way::Engine, Way::Kernel, Way::Plain]
+        );
+        assert!(inside(&kernel).is_some() && inside(&plain).is_none());
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(crate) fn json(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default()
 }
 
-/// Says why there is no answer.
+/// Says why the daemon gives no answer.
 pub(crate) fn failed(why: &Unanswered, asking: &Asking) -> Exit {
     let (exit, word) = match why {
         Unanswered::Absent(_) => (Exit::Absent, "absent"),
@@ -101,18 +101,23 @@ pub(crate) fn failed(why: &Unanswered, asking: &Asking) -> Exit {
         Unanswered::Refused(_) => (Exit::Failed, "refused"),
         Unanswered::Garbled(_) => (Exit::Failed, "garbled"),
     };
-    if asking.json {
-        let document = serde_json::json!({
-            "schema": console::answers::SCHEMA, "error": word, "message": why.to_string()
-        });
-        println!("{}", json(&document));
-        return exit;
-    }
-    eprintln!("flannelctl: {why}");
-    if matches!(exit, Exit::Absent | Exit::Silent) {
+    no_answer(asking.json, word, &why.to_string());
+    if !asking.json && matches!(exit, Exit::Absent | Exit::Silent) {
         left_behind(&asking.socket);
     }
     exit
+}
+
+/// Says in a word, for programs, or in words why there is no answer.
+pub(crate) fn no_answer(as_json: bool, word: &str, why: &str) {
+    match as_json {
+        true => {
+            let schema = console::answers::SCHEMA;
+            let document = serde_json::json!({"schema": schema, "error": word, "message": why});
+            println!("{}", json(&document));
+        }
+        false => eprintln!("flannelctl: {why}"),
+    }
 }
 
 /// What containers on this host go by, whether or not the daemon is there.

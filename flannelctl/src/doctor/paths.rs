@@ -4,7 +4,7 @@ use super::{Finding, clock};
 use crate::args::Doctor;
 use crate::ask::document;
 use crate::echo::{Echo, echo};
-use crate::trip::{inside, trip};
+use crate::trip::{Way, inside, trip};
 use console::answers::{Peer, Peers};
 use console::client::Unanswered;
 use console::protocol::Question;
@@ -49,10 +49,9 @@ pub(super) fn findings(arguments: &Doctor) -> Vec<Finding> {
 }
 
 fn path(arguments: &Doctor, peer: &Peer) -> Result<Finding, Unanswered> {
-    let through_us = inside(peer).filter(|_| peer.traffic.is_some());
-    match through_us {
-        Some(target) => tunnel(arguments, peer, target),
-        None => Ok(plain(peer)),
+    match (Way::to(peer), inside(peer)) {
+        (Way::Engine, Some(target)) => tunnel(arguments, peer, target),
+        (way, target) => Ok(by_the_kernel(peer, way, target)),
     }
 }
 
@@ -106,18 +105,20 @@ fn largest(fails: u32, passes: impl Fn(u32) -> bool) -> u32 {
     good
 }
 
-/// Packets that the kernel carries: only the way to the node itself can be tried.
-fn plain(peer: &Peer) -> Finding {
+/// Packets that the kernel carries, and that nobody counts. At the end of a plain route only the node itself answers.
+fn by_the_kernel(peer: &Peer, way: Way, inside: Option<IpAddr>) -> Finding {
+    const CHECK: &str = "path";
     let address = peer.address;
-    match echo(address, None) {
-        Echo::Answered => Finding::good(
-            "path",
-            format!("{address} answers; the kernel carries packets to it"),
+    match (echo(inside.unwrap_or(address), None), inside) {
+        (Echo::Answered, Some(_)) => Finding::good(CHECK, format!("{address} is reached {way}")),
+        (Echo::Answered, None) => Finding::good(
+            CHECK,
+            format!("{address} answers; packets to its subnets get there {way}"),
         ),
-        other => Finding::bad(
-            "path",
-            format!("{address} does not answer: {other:?}"),
-            "is the node up, and is there a way to it?",
+        (other, _) => Finding::bad(
+            CHECK,
+            format!("{address} is not reached {way}: {other}"),
+            "is the node up, is there a way to it, and do firewalls let these packets pass?",
         ),
     }
 }

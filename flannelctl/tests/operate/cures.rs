@@ -106,6 +106,53 @@ fn ping_names_the_hop_that_fails() {
 }
 
 #[test]
+fn ping_and_doctor_tell_who_carries_packets_to_a_node() {
+    let plain = "by a plain route, without the tunnel";
+    let kernel = "through the kernel's tunnel";
+    let ways = [
+        (
+            "host-gw",
+            "plain",
+            "the node 192.168.77.2 itself is reached",
+            plain,
+        ),
+        (
+            "vxlan+vxlan-datapath=kernel",
+            "kernel",
+            "192.168.77.2 is reached through",
+            kernel,
+        ),
+    ];
+    for (name, word, of_node, way) in ways {
+        let (path, socket) = up(name);
+        let told = |words: &str| on_node(&path, &socket, words);
+        let inside = path.container(Side::B).1;
+        finds(&told("ping 192.168.77.2"), &[of_node, way]);
+        let there = format!("{inside} is reached {way}");
+        finds(
+            &told(&format!("ping {inside}")),
+            &[&there, "3 of 3 packets"],
+        );
+        let answer = told(&format!("ping {inside} --json"));
+        assert_eq!(answer.json()["way"], word, "{answer:?}");
+        let doctor = told("doctor");
+        assert_eq!(doctor.code, 0, "{doctor:?}");
+        finds(&doctor, &["ok  path: 192.168.77.2", way]);
+        path.lab().node(Side::B).ip("link set eth0 down").unwrap();
+        let lost = told("ping 192.168.77.2 --count 1");
+        assert_eq!(lost.code, 1, "{lost:?}");
+        finds(
+            &lost,
+            &["the kernel carries these packets", "look at routes"],
+        );
+        finds(
+            &told("doctor"),
+            &["BAD path: 192.168.77.2 is not reached", way],
+        );
+    }
+}
+
+#[test]
 fn a_spoofing_neighbour_is_found_with_drops() {
     let (path, socket) = up("udp");
     let node = path.lab().node(Side::B);

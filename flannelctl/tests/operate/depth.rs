@@ -111,7 +111,7 @@ fn ping_tells_how_many_packets_got_lost() {
     path.lab().node(Side::B).run(lossy).unwrap();
     let told = on_node(&path, &socket, "ping 192.168.77.2 --count 4");
     assert_eq!(told.code, 1, "{told:?}");
-    let found = "2 of 4 packets to 192.168.77.2 got lost, the last at: the node 192.168.77.2, or a firewall before it. the node answers outside the tunnel, but nothing comes back through it: is flanneld running there, does it hold this node's lease, and do firewalls let UDP of the udp form pass both ways?";
+    let found = "2 of 4 packets to 192.168.77.2 got lost, the last at: the node 192.168.77.2, or a firewall before it\n  the node answers outside the tunnel, but nothing comes back through it: is flanneld running there, does it hold this node's lease, and do firewalls let UDP of the udp form pass both ways?";
     finds(&told, &[found]);
 }
 

@@ -9,6 +9,8 @@
 mod bridge;
 mod cures;
 mod depth;
+mod documents;
+mod lacking;
 mod leases;
 mod live;
 mod monitoring;
