@@ -3,29 +3,52 @@
 
 use serde_json::{Map, Value};
 
-/// The ways to patch.
+/// A change to an object.
+#[derive(Debug)]
+pub(super) struct Patch {
+    change: Value,
+    kind: Kind,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     Merge,
     Strategic,
 }
 
-impl Kind {
+impl Patch {
     /// By the type of a request's body.
-    pub(super) fn of(content_type: &str) -> Option<Self> {
-        match content_type {
-            "application/merge-patch+json" => Some(Self::Merge),
-            "application/strategic-merge-patch+json" => Some(Self::Strategic),
-            _ => None,
-        }
+    pub(super) fn of(content_type: &str, change: Value) -> Option<Self> {
+        let kind = match content_type {
+            "application/merge-patch+json" => Kind::Merge,
+            "application/strategic-merge-patch+json" => Kind::Strategic,
+            _ => return None,
+        };
+        Some(Self { change, kind })
+    }
+
+    /// One that replaces lists.
+    pub(super) fn merge(change: Value) -> Self {
+        let kind = Kind::Merge;
+        Self { change, kind }
+    }
+
+    /// The object with the patch in it.
+    pub(super) fn applied(&self, object: &Value) -> Value {
+        patched(object, &self.change, self.kind)
+    }
+
+    /// The version of the object it was made for, if it names one.
+    pub(super) fn based_on(&self) -> Option<&Value> {
+        let version = &self.change["metadata"]["resourceVersion"];
+        Some(version).filter(|version| !version.is_null())
     }
 }
 
 /// Lists that strategic patches merge, with what tells their elements apart.
 const MERGED: [(&str, &str); 2] = [("conditions", "type"), ("addresses", "type")];
 
-/// The object with the patch in it.
-pub(super) fn patched(object: &Value, patch: &Value, kind: Kind) -> Value {
+fn patched(object: &Value, patch: &Value, kind: Kind) -> Value {
     let Some(patch) = patch.as_object() else {
         return patch.clone();
     };

@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 use super::access::Access;
 use super::http::{Request, answer};
-use super::patch::Kind;
+use super::patch::Patch;
 use super::status::Failure;
 use super::store::Store;
 use super::watch;
@@ -211,13 +211,11 @@ impl Shared {
             }
             ("PATCH", ["api", "v1", "nodes", name, "status"]) => {
                 self.allow(request, "nodes/status", name)?;
-                let (patch, kind) = patch(request)?;
-                told(self.store().patch_status(name, &patch, kind)?)
+                told(self.store().patch_status(name, &patch(request)?)?)
             }
             ("PATCH", ["api", "v1", "nodes", name]) => {
                 self.allow(request, "nodes", name)?;
-                let (patch, kind) = patch(request)?;
-                told(self.store().patch_node(name, &patch, kind)?)
+                told(self.store().patch_node(name, &patch(request)?)?)
             }
             ("POST", ["api", "v1", "nodes"]) => {
                 self.allow(request, "nodes", "")?;
@@ -248,10 +246,9 @@ fn body(request: &Request) -> Result<Value, Failure> {
     serde_json::from_slice(&request.body).map_err(|error| Failure::bad_request(error.to_string()))
 }
 
-fn patch(request: &Request) -> Result<(Value, Kind), Failure> {
+fn patch(request: &Request) -> Result<Patch, Failure> {
     let kind = request.header("content-type").unwrap_or_default();
-    let kind = Kind::of(kind).ok_or_else(|| Failure::unsupported(kind))?;
-    Ok((body(request)?, kind))
+    Patch::of(kind, body(request)?).ok_or_else(|| Failure::unsupported(kind))
 }
 
 fn told(object: Arc<Value>) -> Result<Job, Failure> {

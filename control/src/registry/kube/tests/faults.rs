@@ -2,7 +2,27 @@
 
 use super::*;
 use benches::kube::{Rule, node_name};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+
+/// The usual cluster with a record of node a, by which it is watched, and what has come of that since.
+fn followed() -> (Cluster, Watch, Receiver<News>) {
+    let cluster = Cluster::double().and(&USUAL);
+    cluster.join("a", "192.168.77.1");
+    let (watch, news) = watch(&*cluster.registry("a"));
+    await_snapshot(&news);
+    wait_for("a watch", || cluster.server().count("WATCH") > 0);
+    (cluster, watch, news)
+}
+
+/// The annotations of a node in the least form.
+fn record(address: &str) -> Value {
+    json!({"metadata": {"annotations": {
+        format!("{PREFIX}/kube-subnet-manager"): "true",
+        format!("{PREFIX}/public-ip"): address,
+    }}})
+}
 
 #[test]
 fn a_node_without_a_pod_cidr_or_with_a_wrong_one_is_told_the_cure() {
@@ -49,11 +69,7 @@ fn five_thousand_nodes_are_read_page_by_page() {
         let subnet = format!("10.{}.{}.0/24", 128 + number / 256, number % 256);
         let name = node_name(number);
         cluster.server().add_node(&name, &[&subnet]);
-        let record = json!({"metadata": {"annotations": {
-            format!("{PREFIX}/kube-subnet-manager"): "true",
-            format!("{PREFIX}/public-ip"): "192.168.77.9",
-        }}});
-        cluster.server().change_node(&name, &record);
+        cluster.server().change_node(&name, &record("192.168.77.9"));
     }
     let all = cluster.registry(&node_name(0)).snapshot().unwrap();
     assert_eq!((all.leases.len(), all.bad.len()), (5000, 0));
@@ -62,12 +78,7 @@ fn five_thousand_nodes_are_read_page_by_page() {
 
 #[test]
 fn a_watch_that_was_cut_goes_on_where_it_ended() {
-    let cluster = Cluster::double().and(&USUAL);
-    cluster.join("a", "192.168.77.1");
-    let registry = cluster.registry("a");
-    let (_watch, news) = watch(&*registry);
-    await_snapshot(&news);
-    wait_for("a watch", || cluster.server().count("WATCH") > 0);
+    let (cluster, _watch, news) = followed();
     for address in ["192.168.77.3", "192.168.77.4"] {
         cluster.server().cut();
         cluster.annotate("a", "public-ip", Some(address));
@@ -78,19 +89,10 @@ fn a_watch_that_was_cut_goes_on_where_it_ended() {
 
 #[test]
 fn history_the_server_forgot_is_made_up_for_by_a_new_list() {
-    let cluster = Cluster::double().and(&USUAL);
-    cluster.join("a", "192.168.77.1");
-    let registry = cluster.registry("a");
-    let (_watch, news) = watch(&*registry);
-    await_snapshot(&news);
-    wait_for("a watch", || cluster.server().count("WATCH") > 0);
+    let (cluster, _watch, news) = followed();
     cluster.server().set_silent(true);
     cluster.server().cut();
-    let record = json!({"metadata": {"annotations": {
-        format!("{PREFIX}/kube-subnet-manager"): "true",
-        format!("{PREFIX}/public-ip"): "192.168.77.2",
-    }}});
-    cluster.server().change_node("b", &record);
+    cluster.server().change_node("b", &record("192.168.77.2"));
     cluster.server().forget_history();
     cluster.server().set_silent(false);
     while await_snapshot(&news).len() != 2 {}
@@ -101,11 +103,7 @@ fn history_the_server_forgot_is_made_up_for_by_a_new_list() {
 
 #[test]
 fn a_bookmark_spares_a_new_list() {
-    let cluster = Cluster::double().and(&USUAL);
-    cluster.join("a", "192.168.77.1");
-    let registry = cluster.registry("a");
-    let (_watch, news) = watch(&*registry);
-    await_snapshot(&news);
+    let (cluster, _watch, news) = followed();
     cluster.annotate("a", "public-ip", Some("192.168.77.3"));
     await_news(&news, |news| is_put(news, "192.168.77.3"));
     // Only by the bookmark does the watch know that nothing has happened to nodes since.
@@ -160,11 +158,7 @@ fn a_token_that_was_replaced_is_read_anew_at_once() {
 
 #[test]
 fn a_watch_goes_on_with_a_new_token() {
-    let cluster = Cluster::double().and(&USUAL);
-    cluster.join("a", "192.168.77.1");
-    let registry = cluster.registry("a");
-    let (_watch, news) = watch(&*registry);
-    await_snapshot(&news);
+    let (cluster, _watch, news) = followed();
     cluster.server().accept_only("two", LONG);
     cluster.server().cut();
     await_news(&news, |news| matches!(news, News::Lost(_)));
@@ -248,17 +242,35 @@ fn a_server_that_refuses_every_watch_as_too_old_is_followed_by_lists() {
     });
 }
 
+/// Fills a directory with a cargo that runs these tests as they are built, instead of building them again.
+fn tools_with_cargo(directory: &Path) -> &Path {
+    let tests = env::current_exe().unwrap();
+    let cargo = format!(
+        "#!/bin/sh\n[ \"$1 $2 $3 $4 $6\" = 'test --package control --lib --' ] || exit 9\nfilter=\"$5\"\nshift 6\nexec {} \"$filter\" \"$@\"\n",
+        tests.display()
+    );
+    fs::create_dir(directory).unwrap();
+    fs::write(directory.join("cargo"), cargo).unwrap();
+    fs::set_permissions(directory.join("cargo"), Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
 #[test]
 fn what_holds_anywhere_needs_nothing_of_a_cluster_but_a_kubeconfig() {
     let cluster = Cluster::double();
-    // As scripts/test-kube does.
-    let suite = Command::new(env::current_exe().unwrap())
-        .args(["registry::kube::tests::anywhere", "--test-threads=1"])
-        .env(REAL, cluster.directory.path().join("admin/kubeconfig"))
+    let tools = cluster.directory.path().join("tools");
+    let path = env::var("PATH").unwrap_or_default();
+    let suite = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/test-kube"))
+        .arg(cluster.directory.path().join("admin/kubeconfig"))
+        .env(
+            "PATH",
+            format!("{}:{path}", tools_with_cargo(&tools).display()),
+        )
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&suite.stdout);
-    assert!(suite.status.success(), "{said}");
+    assert!(suite.status.success(), "{suite:?}");
+    assert!(said.contains("test-kube: all of it holds there"), "{said}");
     assert!(!said.contains(" 0 passed"), "{said}");
     assert!(cluster.server().count("CREATE /api/v1/nodes") > 0, "{said}");
     let left: Value = cluster.admin.nodes();
