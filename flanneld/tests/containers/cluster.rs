@@ -45,7 +45,7 @@ impl Cluster {
             let account = machine.path(ACCOUNT);
             server.write_service_account(&account, "token").unwrap();
         }
-        let with_rings = rendered_object("DaemonSet", &[("ioUring: false", "ioUring: true")]);
+        let with_rings = rendered_object("DaemonSet", &["ioUring: true"]);
         let pods = [object("DaemonSet"), with_rings];
         Self {
             site,

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Deserializer, Value};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+/// Every value that differs from what is shipped, and what comes of that.
+const VALUES: &str = include_str!("golden/everything-else.values.yml");
 const GOLDEN: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/containers/golden/everything-else.yml"
@@ -20,20 +22,6 @@ metadata: {name: context}
 Release: {Name: flannel, Namespace: kube-flannel}
 Values:
 ";
-/// Every value that differs from what is shipped.
-const EVERYTHING_ELSE: [(&str, &str); 10] = [
-    ("image: flanneld:0.1.0", "image: example.com/flanneld:2"),
-    ("network: 10.244.0.0/16", "network: \"\""),
-    ("networkIPv6: \"\"", "networkIPv6: fd05::/48"),
-    ("masquerade: true", "masquerade: false"),
-    ("args: []", "args: [--iface=eth1, -v=1]"),
-    ("tun: true", "tun: false"),
-    ("ioUring: false", "ioUring: true"),
-    ("takeover: true", "takeover: false"),
-    ("metricsIP: 127.0.0.1", "metricsIP: $(HOST_IP)"),
-    ("limits: {}", "limits: {memory: 512Mi}"),
-];
-
 pub(crate) fn deploy(file: &str) -> PathBuf {
     Path::new(DEPLOY).join(file)
 }
@@ -50,12 +38,18 @@ fn kubectl(input: &Path, output: &str) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// The chart with other values.
-fn rendered(changes: &[(&str, &str)]) -> String {
+/// The chart with other values, each a line of its own.
+fn rendered(changes: &[&str]) -> String {
     let mut values = fs::read_to_string(deploy("chart/flannel/values.yaml")).unwrap();
-    for (before, after) in changes {
-        assert!(values.contains(before), "no value `{before}`");
-        values = values.replace(before, after);
+    for change in changes {
+        let (name, _) = change.split_once(": ").unwrap();
+        let line = values
+            .lines()
+            .find(|line| line.split(':').next() == Some(name));
+        let line = line
+            .unwrap_or_else(|| panic!("no value `{name}`"))
+            .to_owned();
+        values = values.replace(&line, change);
     }
     let lines = values.lines().map(|line| format!("  {line}\n"));
     let context: String = std::iter::once(CONTEXT.to_owned()).chain(lines).collect();
@@ -72,7 +66,7 @@ pub(crate) fn object(kind: &str) -> Value {
 }
 
 /// An object of the chart with other values.
-pub(crate) fn rendered_object(kind: &str, changes: &[(&str, &str)]) -> Value {
+pub(crate) fn rendered_object(kind: &str, changes: &[&str]) -> Value {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rendered.yml");
     fs::write(&file, rendered(changes)).unwrap();
@@ -132,7 +126,7 @@ fn volume(pod: &Value, mount: &Value) -> String {
 #[test]
 fn the_manifest_is_the_chart_with_its_own_values() {
     let shipped = fs::read_to_string(deploy("kube-flannel.yml")).unwrap();
-    let rendered = rendered(&[("createNamespace: false", "createNamespace: true")]);
+    let rendered = rendered(&["createNamespace: true"]);
     assert_eq!(
         rendered,
         shipped,
@@ -143,10 +137,11 @@ fn the_manifest_is_the_chart_with_its_own_values() {
 
 #[test]
 fn every_value_of_the_chart_has_its_effect() {
-    let rendered = rendered(&EVERYTHING_ELSE);
+    let values: Vec<&str> = VALUES.lines().collect();
+    let rendered = rendered(&values);
     let golden = fs::read_to_string(GOLDEN).unwrap_or_default();
     assert_eq!(rendered, golden, "{}", update(&rendered, Path::new(GOLDEN)));
-    let privileged = self::rendered(&[("privileged: false", "privileged: true")]);
+    let privileged = self::rendered(&["privileged: true"]);
     assert!(privileged.contains("            privileged: true\n"));
     assert!(!privileged.contains("NET_ADMIN"));
 }
