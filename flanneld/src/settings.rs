@@ -5,7 +5,7 @@ use console::socket_beside;
 use control::host::external_interface::Choice;
 use control::host::firewall::Wanted;
 use control::network::{Backend, ConfigError, Datapath, FormName, NetworkConfig};
-use control::registry::kube::{KubeOptions, NodeName};
+use control::registry::kube::{self, KubeOptions, NodeName};
 use control::registry::{EtcdApi, EtcdOptions, Found};
 use engine::{IoChoice, Offloads, Refusal, SourceCheck};
 use regex::Regex;
@@ -283,6 +283,9 @@ fn remarks(args: &Args) -> Vec<String> {
 }
 
 fn kube(args: &Args) -> Result<KubeOptions, Wrong> {
+    if let Some(missing) = kube::MISSING {
+        return wrong(format!("--kube-subnet-mgr: {missing}"));
+    }
     if args.store != "etcd" {
         return wrong("--kube-subnet-mgr and --store exclude each other");
     }

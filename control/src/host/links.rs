@@ -80,24 +80,24 @@ impl TunnelSetup {
         // the kernel takes that for an impostor unless told otherwise.
         warn_if_refused(
             sysctl::set("ipv4", device, "accept_local", "1"),
-            "hosts here will not see ICMP errors from the tunnel",
+            "this host will not see ICMP errors from the tunnel: where it shall, set net.ipv4.conf.default.accept_local=1 on it and start this again",
         );
         // Loose: a peer's host may answer from its tunnel address over another route.
         warn_if_refused(
             sysctl::set("ipv4", device, "rp_filter", "2"),
-            "packets from some peers may be dropped by the reverse path filter",
+            "packets from some peers may be dropped where net.ipv4.conf.all.rp_filter is 1: then set it to 2 on this host",
         );
         let ipv6 = self.subnets.iter().any(|subnet| subnet.addr().is_ipv6());
         if ipv6 {
             warn_if_refused(
                 sysctl::set("ipv6", device, "accept_ra", "0"),
-                "router advertisements from the tunnel may be believed",
+                "router advertisements from the tunnel may be believed: set net.ipv6.conf.default.accept_ra=0 on this host and start this again",
             );
         } else {
             // No link-local address, hence no router solicitations into a tunnel that carries none.
             warn_if_refused(
                 sysctl::set("ipv6", device, "addr_gen_mode", "1"),
-                "the kernel may send IPv6 noise into the tunnel",
+                "the kernel may send IPv6 noise into the tunnel, which does no harm",
             );
         }
     }

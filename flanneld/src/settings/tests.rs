@@ -161,6 +161,20 @@ fn a_cluster_names_the_node_or_its_pod() {
 }
 
 #[test]
+#[cfg(not(feature = "kube"))]
+fn a_program_without_kubernetes_says_so_and_how_to_have_it() {
+    let refused = settings(&["--kube-subnet-mgr"]).unwrap_err();
+    for words in [
+        "--kube-subnet-mgr",
+        "built without Kubernetes",
+        "--no-default-features",
+    ] {
+        assert!(refused.0.contains(words), "no {words} in {refused}");
+    }
+}
+
+#[test]
+#[cfg(feature = "kube")]
 fn a_cluster_is_the_only_store() {
     let refused = settings(&["--kube-subnet-mgr"]).unwrap_err();
     assert!(refused.0.contains("exclude each other"), "{refused}");

@@ -168,3 +168,45 @@ fn a_daemon_in_a_container_without_io_uring_says_so_and_the_cure_works() {
     assert!(said.contains("; io_uring, "), "{said}");
     wait_for("an answer with io_uring", || one.reaches(two.address));
 }
+
+/// What the machine itself is told when it sends to somebody the network does not have.
+fn told_of_nobody(machine: &Machine) -> String {
+    machine.run(&["sh", "-c", "ping -c 1 -W 1 10.5.255.9 || true"])
+}
+
+#[test]
+fn a_daemon_that_may_not_change_the_nodes_settings_says_so_and_the_cures_work() {
+    let site = site();
+    let first = &site.machines[0];
+    let set = |setting: &str| first.run(&["sysctl", "-w", setting]);
+    set("net.ipv4.conf.all.rp_filter=1");
+    for machine in &site.machines {
+        run(machine, &[], &[]);
+    }
+    for words in [
+        "/rp_filter: Read-only file system",
+        "set it to 2 on this host",
+        "/accept_local: Read-only file system",
+        "set net.ipv4.conf.default.accept_local=1",
+    ] {
+        assert!(log(first).contains(words), "no `{words}` in {}", log(first));
+    }
+    let one = PODMAN.run(first, "one", &CNI);
+    let two = PODMAN.run(&site.machines[1], "two", &CNI);
+    wait_for("the first answer", || one.reaches(two.address));
+    // What comes through the tunnel would go another way, as where one of two nodes sees a neighbour in the other.
+    let far = format!("{}/32 via {}", two.address, Site::address(1));
+    first.host.ip(&format!("route add {far}")).unwrap();
+    assert!(!one.reaches(two.address), "the kernel is strict");
+    set("net.ipv4.conf.all.rp_filter=2");
+    wait_for("an answer after the cure", || one.reaches(two.address));
+    let unreachable = "Destination Net Unreachable";
+    assert!(!told_of_nobody(first).contains(unreachable));
+    set("net.ipv4.conf.default.accept_local=1");
+    DOCKER.remove(first, "flanneld");
+    run(first, &[], &[]);
+    assert!(!log(first).contains("accept_local"), "{}", log(first));
+    wait_for("what the tunnel says", || {
+        told_of_nobody(first).contains(unreachable)
+    });
+}
