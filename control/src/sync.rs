@@ -35,6 +35,8 @@ pub struct Sync<S> {
     look_due: Option<Duration>,
     /// How long changes of the host are let come together.
     settling: Duration,
+    /// When something was mended last that somebody had undone.
+    mended: Option<Duration>,
     told: Told,
 }
 
@@ -43,7 +45,9 @@ const DOUBT: Duration = Duration::from_secs(30);
 
 /// Changes of the host come in groups, as when a link goes down and takes its routes along.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How seldom we mend what somebody undoes again and again, and try again what fails.
+/// What somebody undoes again and again is mended no sooner, and within a second all the same.
+const PAUSE: Duration = Duration::from_millis(800);
+/// How seldom we tell of what somebody undoes again and again, and try again what fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A host that changes all the time is looked at for one part in so many of the time.
 const LEISURE: u32 = 10;
@@ -56,6 +60,8 @@ struct Told {
     shared: BTreeSet<(IpAddr, IpNet, IpNet)>,
     /// What the data plane complained about last.
     complaint: Option<String>,
+    /// When it was told that somebody undoes things.
+    undone: Option<Duration>,
 }
 
 /// How much of the registry is in use.
@@ -89,6 +95,7 @@ impl<S: TableSink> Sync<S> {
             leaving: Leaving::default(),
             look_due: None,
             settling: SETTLE,
+            mended: None,
             told: Told::default(),
         }
     }
@@ -129,7 +136,9 @@ impl<S: TableSink> Sync<S> {
 
     /// Something on the host has changed, perhaps what the data plane rests on.
     pub fn host_changed(&mut self, now: Duration) {
-        self.look_due.get_or_insert(now + self.settling);
+        let paused = self.mended.map(|mended| mended + PAUSE);
+        let due = paused.unwrap_or_default().max(now + self.settling);
+        self.look_due.get_or_insert(due);
     }
 
     /// When [`Sync::settle`] has something to do even without news.
@@ -211,14 +220,19 @@ impl<S: TableSink> Sync<S> {
         let began = since_boot();
         let outcome = sink.restore();
         let cost = since_boot().saturating_sub(began);
-        self.settling = match outcome {
-            Ok(true) => (self.settling * 2).min(PATIENCE),
-            _ => SETTLE.max(cost * LEISURE).min(PATIENCE),
-        };
+        self.settling = SETTLE.max(cost * LEISURE).min(PATIENCE);
         if matches!(outcome, Ok(true)) {
-            info!("somebody undid what packets to other nodes need on this host; restored");
+            self.mended = Some(now);
+            self.tell_undone(now);
         }
         self.note(outcome.err(), now);
+    }
+
+    fn tell_undone(&mut self, now: Duration) {
+        if self.told.undone.is_none_or(|told| now >= told + PATIENCE) {
+            info!("somebody undid what packets to other nodes need on this host; restored");
+            self.told.undone = Some(now);
+        }
     }
 
     /// Tells each complaint once, and tries again by and by.
@@ -456,17 +470,20 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_undoes_again_and_again_is_mended_ever_more_seldom() {
+    fn what_somebody_undoes_again_and_again_is_mended_within_a_second_and_told_seldom() {
         let (mut sync, tables) = sync();
         *tables.1.borrow_mut() = Answer::Mended;
-        let waits: Vec<Duration> = (0..8).map(|_| wait_for_look(&mut sync)).collect();
-        assert_eq!(
-            (waits[0], waits[1], waits[7]),
-            (SETTLE, SETTLE * 2, PATIENCE)
-        );
-        *tables.1.borrow_mut() = Answer::Well;
-        wait_for_look(&mut sync);
-        assert!(wait_for_look(&mut sync) < PATIENCE);
+        let (mut now, mut told) = (NOW, BTreeSet::new());
+        for _ in 0..20 {
+            sync.host_changed(now);
+            let due = sync.due().unwrap();
+            assert!(due - now <= PAUSE);
+            sync.settle(due);
+            now = due;
+            told.extend(sync.told.undone);
+        }
+        assert!(now - NOW >= PAUSE * 19);
+        assert_eq!(told.len(), 2);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub fn run(
     let mut trouble = Trouble::default();
     let (began, mut restarts) = (Instant::now(), 0);
     let mut watch = Watch::of(path_daemon(&mut path)?.id());
-    while began.elapsed() < duration {
+    while began.elapsed() < duration && !load.has_failed() {
         thread::sleep(PACE);
         trouble.next(&path)?;
         watch.look(began.elapsed(), duration);
@@ -93,6 +93,9 @@ pub fn run(
             restarts += 1;
         }
         path_daemon(&mut path)?.still_running()?;
+    }
+    if load.has_failed() {
+        return Err(failure(&path, load));
     }
     trouble.end(&path)?;
     path.wait_until_connected()?;
@@ -110,6 +113,16 @@ pub fn run(
         faults: trouble.faults,
         vitals: watch.change(),
     })
+}
+
+/// What broke the traffic, and all there is to tell why.
+fn failure(path: &Path, load: Load) -> io::Error {
+    let routes = Side::BOTH.map(|side| path.lab().node(side).run("ip route").unwrap_or_default());
+    let logs = path.logs();
+    let why = load
+        .stop()
+        .map_or_else(|error| error.to_string(), |_| "traffic ended".to_owned());
+    io::Error::other(format!("{why}\n{}\n{logs}", routes.join("\n")))
 }
 
 fn path_daemon(path: &mut Path) -> io::Result<&mut crate::daemon::Daemon> {

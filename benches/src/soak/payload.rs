@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::traffic::Ends;
+use crate::Namespace;
+use crate::traffic::{Ends, would_block};
 
 /// Of a stream; of a datagram as much as its length says.
 const PIECE: usize = 64 << 10;
@@ -60,6 +61,11 @@ impl Load {
         Ok(load)
     }
 
+    /// Whether a sender or receiver has given up.
+    pub(super) fn has_failed(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// Ends it once all that is under way has arrived.
     pub(super) fn stop(self) -> io::Result<Sum> {
         self.end.store(true, Ordering::Relaxed);
@@ -85,15 +91,18 @@ impl Load {
         near.set_write_timeout(Some(PATIENCE))?;
         far.set_read_timeout(Some(PATIENCE))?;
         let (end, sums) = (Arc::clone(&self.end), Arc::clone(&self.sums));
+        let sender = ends.near.0.share()?;
+        // The reader first: where a stream breaks, it knows best why.
+        self.threads.push(thread::spawn(move || {
+            read_pieces(far, &sums).map_err(|error| stood_still(error, &sender))
+        }));
         self.threads
             .push(thread::spawn(move || write_pieces(near, &end)));
-        self.threads
-            .push(thread::spawn(move || read_pieces(far, &sums)));
         Ok(())
     }
 
     fn flow(&mut self, ends: &Ends<'_>) -> io::Result<()> {
-        let bound = |(container, address): (&crate::Namespace, std::net::IpAddr)| {
+        let bound = |(container, address): (&Namespace, std::net::IpAddr)| {
             container.enter(|| UdpSocket::bind((address, 0)))
         };
         let (near, far) = (bound(ends.near)?, bound(ends.far)?);
@@ -119,6 +128,16 @@ fn write_pieces(mut stream: TcpStream, end: &AtomicBool) -> io::Result<()> {
         stream.write_all(&piece)?;
     }
     stream.shutdown(Shutdown::Write)
+}
+
+/// What ended a stream, and how its sender's kernel sees it where nothing came any more.
+fn stood_still(error: io::Error, sender: &Namespace) -> io::Error {
+    if !would_block(&error) {
+        return error;
+    }
+    let seen = sender.run("ss --tcp --info --options --numeric");
+    let seen = seen.unwrap_or_else(|why| why.to_string());
+    io::Error::other(format!("nothing came for {PATIENCE:?}:\n{seen}"))
 }
 
 fn read_pieces(mut stream: TcpStream, sums: &Sums) -> io::Result<()> {
@@ -163,7 +182,7 @@ fn receive_datagrams(socket: &UdpSocket, end: &AtomicBool, sums: &Sums) -> io::R
             Ok(_) => {
                 sums.wrong.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) if crate::traffic::would_block(&error) => {
+            Err(error) if would_block(&error) => {
                 if end.load(Ordering::Relaxed) {
                     return Ok(());
                 }
