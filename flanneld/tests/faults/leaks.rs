@@ -1,12 +1,14 @@
 //! What comes and goes many times: the store, other nodes, the daemon itself. Nothing of it stays.
 
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use benches::etcd::Api;
 use benches::{Lab, Side};
 
 use super::scene::{
-    BACK, LOST, PREFIX, Scene, Stage, await_until, by_both_versions, flanneld, often, record, told,
+    BACK, LOST, PATIENCE, PREFIX, Scene, Stage, await_until, by_both_versions, flanneld, often,
+    record, told,
 };
 use super::table::report;
 
@@ -147,6 +149,17 @@ fn made(lab: &Lab) -> Vec<String> {
     lines.filter(lasting).map(str::to_owned).collect()
 }
 
+/// The lines that only one of them has.
+fn difference(before: &[String], after: &[String]) -> Vec<String> {
+    let only = |sign: char, these: &[String], others: &[String]| {
+        let missing = these.iter().filter(|line| !others.contains(line));
+        missing
+            .map(|line| format!("{sign} {line}"))
+            .collect::<Vec<_>>()
+    };
+    [only('-', before, after), only('+', after, before)].concat()
+}
+
 fn a_daemon_that_comes_and_goes_leaves_nothing(api: Api) {
     let rounds = often(10, 1000);
     let mut scene = Stage::new("udp").by(api).flag("ip-masq").up();
@@ -172,14 +185,18 @@ fn a_daemon_that_comes_and_goes_leaves_nothing(api: Api) {
         scene.path.wait_until_connected().unwrap();
     }
     let each = begun.elapsed() / rounds as u32;
-    let mut after = Vec::new();
-    await_until(
-        || {
-            after = made(scene.path.lab());
-            after == before && leases(&scene) <= leased
-        },
-        || format!("{before:#?}"),
-    );
+    let mut left = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let more = leases(&scene).saturating_sub(leased);
+        left = difference(&before, &made(scene.path.lab()));
+        left.extend((more > 0).then(|| format!("{more} leases more in etcd")));
+        if left.is_empty() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(left.is_empty(), "{left:#?}\n{}", scene.log(A));
     report(
         &format!(
             "a daemon killed and stopped by turns, {rounds} times{}",

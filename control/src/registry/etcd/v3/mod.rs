@@ -8,6 +8,8 @@
 //! Every write is one transaction that names the version it is based on, and can be told from its outcome even when the
 //! first answer was lost.
 
+#[cfg(test)]
+mod liar;
 mod link;
 mod listing;
 #[cfg(test)]
@@ -22,10 +24,11 @@ use crate::lease::{Lease, Revision};
 use crate::registry::{BadRecord, Record, RegistryError, Term, parse_record};
 use crate::subnet_key::SubnetKey;
 use etcd_client::{
-    Client, Compare, CompareOp, KeyValue, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
+    Client, Compare, CompareOp, Error, KeyValue, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
     TxnOpResponse,
 };
 use listing::too_large;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::Duration;
 use tracing::debug;
@@ -101,13 +104,15 @@ impl Speech for Store {
             Some(seen) => self.unchanged(seen),
             None => Compare::version(self.key(record.key), CompareOp::Equal, 0),
         };
+        let held = over.map_or(0, |seen| seen.revision.1 as i64);
         let lease = match record.term {
+            Term::Leased(time) if self.prolong(held, time).await? => held,
             Term::Leased(time) => self.grant(time).await?,
             Term::Reserved => 0,
         };
         let written = self.put_leased(record, condition, lease).await?;
-        if let Some(seen) = over {
-            self.drop_lease(seen.revision.1 as i64).await;
+        if lease != held {
+            self.drop_lease(held).await;
         }
         Ok(written)
     }
@@ -208,9 +213,13 @@ impl Store {
             .when([condition])
             .and_then([put])
             .or_else([TxnOp::get(&*name, None)]);
+        let tries = Cell::new(0);
         let answer = self
             .pool
-            .call(async |mut client: Client| client.txn(write.clone()).await)
+            .call(async |mut client: Client| {
+                tries.set(tries.get() + 1);
+                client.txn(write.clone()).await
+            })
             .await?;
         let written = |revision: i64| record.written(Revision(revision as u64, lease as u64));
         if answer.succeeded() {
@@ -218,13 +227,39 @@ impl Store {
                 answer.header().map_or(0, |header| header.revision()),
             ));
         }
-        let ours = found(&answer).filter(|found| lease != 0 && found.lease() == lease);
+        let is_ours = |found: &KeyValue| {
+            tries.get() > 1
+                && lease != 0
+                && found.lease() == lease
+                && found.value() == value.as_bytes()
+        };
+        let ours = found(&answer).filter(is_ours);
         ours.map(|found| written(found.mod_revision()))
             .ok_or(RegistryError::Conflict(record.key))
     }
 
+    /// Has a lease begin anew, if it is there and was given for that long; tells whether it did. Whoever is killed
+    /// between asking for a lease and using it leaves one behind, so no more are asked for than needed.
+    async fn prolong(&self, lease: i64, time: Duration) -> Result<bool, RegistryError> {
+        if lease == 0 {
+            return Ok(false);
+        }
+        let prolong = async |mut client: Client| {
+            let told = client.lease_time_to_live(lease, None).await?;
+            if told.ttl() <= 0 || told.granted_ttl() != seconds(time) {
+                return Ok(false);
+            }
+            match client.lease_keep_alive(lease).await {
+                // It ran out meanwhile.
+                Err(Error::LeaseKeepAliveError(_)) => Ok(false),
+                begun => begun.map(|_| true),
+            }
+        };
+        self.pool.call(prolong).await
+    }
+
     async fn grant(&self, time: Duration) -> Result<i64, RegistryError> {
-        let seconds = time.as_secs().max(1) as i64;
+        let seconds = seconds(time);
         let answer = self
             .pool
             .call(async |mut client: Client| client.lease_grant(seconds, None).await)
@@ -249,6 +284,11 @@ impl Store {
             debug!("lease {lease:x} is left to run out: {error}");
         }
     }
+}
+
+/// A time as leases have it.
+fn seconds(time: Duration) -> i64 {
+    time.as_secs().max(1) as i64
 }
 
 /// What a failed transaction found instead.

@@ -1,6 +1,7 @@
 //! The registry against a real etcd: the contract, and what goes wrong with servers.
 
 use super::EtcdV3;
+use super::liar::Liar;
 use super::watcher::{begin, next};
 use crate::registry::contract::{Fixture, contract};
 use crate::registry::etcd::faults::{
@@ -9,7 +10,7 @@ use crate::registry::etcd::faults::{
 use crate::registry::etcd::speech::Speech as _;
 use crate::registry::etcd::watcher::End;
 use crate::registry::etcd::{EtcdApi, EtcdOptions};
-use crate::registry::{News, Registry};
+use crate::registry::{News, Registry, Steward as _};
 use benches::etcd::{Etcd, Plan};
 use etcd_client::{Txn, TxnOp};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -197,6 +198,22 @@ fn a_removal_that_is_compacted_away_at_once_is_not_missed() {
 }
 
 #[test]
+fn a_server_that_tells_of_the_past_is_listed_anew() {
+    let liar = Liar::telling(&[(5, "1.2.3.5"), (7, "1.2.3.7"), (6, "1.2.3.6")]);
+    let registry = open(&[liar.url()]);
+    let (_watch, news) = watch(&registry);
+    await_news(&news, is_snapshot);
+    let says =
+        |report: &News, address| matches!(report, News::Put(lease) if lease.attrs == node(address));
+    await_news(&news, |report| says(report, "1.2.3.7"));
+    let lost =
+        |report: &News| matches!(report, News::Lost(why) if why.contains("revision 6 after 7"));
+    let next = await_news(&news, |_| true);
+    assert!(lost(&next), "{next:?}");
+    await_news(&news, is_snapshot);
+}
+
+#[test]
 fn what_is_told_of_a_bad_record_is_short() {
     let prefix = prefix();
     let registry = EtcdV3::open(options(&[SHARED.url()], &prefix.0)).unwrap();
@@ -222,7 +239,10 @@ fn renewing_leaves_no_etcd_lease_behind() {
         .create(key("10.5.1.0-24"), &node("1.2.3.4"))
         .unwrap();
     for _ in 0..3 {
+        let before = lease.revision;
         lease = registry.renew(&lease, &lease.attrs).unwrap();
+        // No other lease is asked for: whoever is killed before it is used leaves it behind.
+        assert!(lease.revision.1 == before.1 && lease.revision != before);
     }
     assert!(
         registry
@@ -240,6 +260,27 @@ fn renewing_leaves_no_etcd_lease_behind() {
             .create(key("10.5.1.0-24"), &node("1.2.3.5"))
             .is_err()
     );
+    let left = server.ctl(&["lease", "list"]).unwrap();
+    assert!(left.starts_with("found 1 leases"), "{left}");
+}
+
+#[test]
+fn a_lease_of_another_length_is_replaced() {
+    let server = server();
+    let of_length = |lease_time| {
+        let usual = options(&[server.url()], "/net");
+        EtcdV3::open(EtcdOptions {
+            lease_time,
+            ..usual
+        })
+        .unwrap()
+    };
+    let short = of_length(DAY);
+    let lease = short.create(key("10.5.1.0-24"), &node("1.2.3.4")).unwrap();
+    let long = of_length(2 * DAY);
+    let replaced = long.renew(&lease, &lease.attrs).unwrap();
+    assert_ne!(replaced.revision.1, lease.revision.1);
+    assert!(long.left(&replaced).unwrap() > Some(DAY));
     let left = server.ctl(&["lease", "list"]).unwrap();
     assert!(left.starts_with("found 1 leases"), "{left}");
 }

@@ -21,18 +21,16 @@ impl Store {
         choked: bool,
     ) -> Result<Infallible, End> {
         let listed = all.revision as i64;
+        let mut heard = listed;
         let mut stream = begin(self, listed, choked).await?;
         teller.tell_all(all);
         loop {
-            self.tell(&next(&mut stream).await?, listed, teller);
-        }
-    }
-
-    /// Tells of every change after a revision.
-    fn tell(&self, response: &WatchResponse, known: i64, teller: &mut Teller) {
-        for event in response.events() {
-            if let Some(changed) = event.kv().filter(|kv| kv.mod_revision() > known) {
-                self.tell_change(changed, event.event_type() == EventType::Put, teller);
+            for event in next(&mut stream).await?.events() {
+                let Some(changed) = event.kv() else { continue };
+                heard = onward(heard, changed)?;
+                if heard > listed {
+                    self.tell_change(changed, event.event_type() == EventType::Put, teller);
+                }
             }
         }
     }
@@ -51,6 +49,17 @@ impl Store {
             news.into_iter().for_each(|news| teller.tell(news));
         }
     }
+}
+
+/// How far history has come with a change. Servers have told of the past as if it were news: where one goes back, nothing
+/// it said is believed before it has listed all there is.
+fn onward(heard: i64, changed: &KeyValue) -> Result<i64, End> {
+    let revision = changed.mod_revision();
+    if revision < heard {
+        let why = format!("the server tells of revision {revision} after {heard}");
+        return Err(End::Lost(why));
+    }
+    Ok(revision)
 }
 
 impl From<Error> for End {
