@@ -18,7 +18,7 @@ const UDP_PORT: u16 = 8285;
 const VXLAN_PORT: u16 = 8472;
 /// What `ip` says where a kind of device is not built in.
 const NO_VXLAN: &str = "Unknown device type";
-const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+const LEASE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whatever runs while the path is up.
 #[derive(Debug)]

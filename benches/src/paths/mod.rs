@@ -23,7 +23,7 @@ use store::Store;
 
 /// By how much a packet between IPv6 addresses has less room.
 const LONGER_HEADERS: u32 = 20;
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long an answer is waited for: short at first, to see soon that the path is up, then longer,
 /// because on a busy machine answers come late.
 const FIRST_PATIENCE: Duration = Duration::from_millis(2);

@@ -62,6 +62,11 @@ impl Envelope {
         }
     }
 
+    /// Where A listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The same with another network identifier.
     pub(crate) fn of_network(&self, vni: u32) -> Self {
         let mut header = self.header.clone();

@@ -22,6 +22,7 @@ mod restart;
 mod road;
 mod scale;
 mod scene;
+mod shares;
 mod slow;
 mod store;
 mod strangers;
