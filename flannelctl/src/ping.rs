@@ -124,7 +124,7 @@ fn page(typed: IpAddr, aim: Option<(&Peer, IpAddr)>, outcome: &Outcome) -> Strin
         }
         (None, Some((peer, target))) => {
             let reached = reached(typed, peer, target);
-            format!("{reached}: {sent} of {sent} packets came back")
+            format!("{reached}; {sent} of {sent} packets came back")
         }
         (None, None) => String::new(),
     }
