@@ -56,7 +56,7 @@ impl<'a> Inbound<'a> {
     ) -> Self {
         Self {
             batch: RecvBatch::new(frames),
-            begun: shortcuts.is_empty(),
+            begun: false,
             shortcuts,
             intake,
             batches: 0,
@@ -71,9 +71,6 @@ impl<'a> Inbound<'a> {
             (false, true) => self.lend(io, turn),
             (true, false) => self.keep(io),
             _ => {}
-        }
-        if !self.begun {
-            self.begin(io, turn);
         }
         let mut pass = Pass {
             packets: 0,
@@ -90,10 +87,6 @@ impl<'a> Inbound<'a> {
                 self.favour(io, (listener, favourite, sender), turn);
             }
         }
-        if self.is_lent && !pass.dry {
-            // Frames are the first of a shortcut that was opened again: what is here came earlier.
-            return pass;
-        }
         for index in 0..self.shortcuts.len() {
             let frames = self.take_frames(io, index, turn);
             pass.packets += frames;
@@ -102,9 +95,10 @@ impl<'a> Inbound<'a> {
         pass
     }
 
-    /// Before the first frame is taken from a shortcut, takes what is with the listeners: it came earlier.
+    /// Before the first frame from a shortcut goes on, takes what is with the listeners: it came earlier.
+    /// While somebody else is about to go on, a shortcut may be opened anew at any time.
     fn begin<I: PacketIo<'a>>(&mut self, io: &mut I, turn: Turn<'_>) {
-        self.begun = true;
+        self.begun = !self.is_lent;
         for listener in 0..io.underlay().listeners() {
             self.drain(io, listener, turn);
         }
@@ -112,11 +106,14 @@ impl<'a> Inbound<'a> {
 
     /// One batch from one shortcut to the TUN; returns how many frames.
     fn take_frames<I: PacketIo<'a>>(&mut self, io: &mut I, index: usize, turn: Turn<'_>) -> usize {
-        let shortcut = &mut self.shortcuts[index];
-        let count = shortcut.receive();
+        let count = self.shortcuts[index].receive();
         if count == 0 {
             return 0;
         }
+        if !self.begun {
+            self.begin(io, turn);
+        }
+        let shortcut = &mut self.shortcuts[index];
         turn.stats.add(Counter::Receives, count as u64);
         turn.stats.measure(Measure::InBatch, count as u64);
         for slot in 0..count {
@@ -196,17 +193,20 @@ impl<'a> Inbound<'a> {
     /// Has nothing arrive any more with this worker alone: whoever receives after it has the
     /// listeners, but not the favourites.
     pub(crate) fn lend<I: PacketIo<'a>>(&mut self, io: &mut I, turn: Turn<'_>) {
-        self.is_lent = true;
+        (self.is_lent, self.begun) = (true, false);
         io.underlay().lend(true);
         for favourite in io.underlay().favourites() {
             self.let_go(io, favourite, turn);
+        }
+        for shortcut in 0..self.shortcuts.len() {
+            let mut batches = 0..DRAIN_MAX;
+            while batches.next().is_some() && self.take_frames(io, shortcut, turn) > 0 {}
         }
     }
 
     /// Nobody receives after this worker after all.
     fn keep<I: PacketIo<'a>>(&mut self, io: &mut I) {
         self.is_lent = false;
-        self.begun = self.shortcuts.is_empty();
         io.underlay().lend(false);
     }
 

@@ -50,11 +50,20 @@ impl QueueHandle {
 impl Engine {
     /// Prepares to go on with the queues of another engine, whose number of workers it has then. It moves no packet
     /// before it is told to [`go`](Engine::go).
+    ///
+    /// A shortcut is not handed over: a receive queue has one socket for frames at a time.
     pub fn adopt(
-        config: EngineConfig,
+        mut config: EngineConfig,
         table: SubnetTable,
         queues: Vec<QueueHandle>,
     ) -> Result<Self, StartError> {
+        if let Some(device) = config.shortcut.take() {
+            tracing::info!(
+                "datagrams are not taken off {} by a daemon that takes over, but by one that is restarted; they come \
+                 through sockets until then",
+                device.name
+            );
+        }
         let (tuns, handles): (Vec<_>, Vec<_>) = queues
             .into_iter()
             .map(|queue| (queue.tun, queue.sockets))
@@ -72,12 +81,13 @@ impl Engine {
 
     /// Lets the workers begin.
     pub fn go(&self) {
-        if let Some(shortcut) = &mut *self.shortcut() {
-            shortcut.open();
-        }
         for gate in self.threads.iter().filter_map(|_| self.gate.as_ref()) {
             // A worker that has ended already needs no leave.
             let _ = gate.send(());
+        }
+        // The kernel takes its time to put a program at a device; packets are moved meanwhile.
+        if let Some(shortcut) = &mut *self.shortcut() {
+            shortcut.open();
         }
     }
 

@@ -155,11 +155,6 @@ fn a_takeover_loses_no_packet_and_breaks_no_stream_in_vxlan_form() {
 }
 
 #[test]
-fn a_takeover_loses_no_packet_where_datagrams_are_taken_off_the_device() {
-    another_daemon_takes_over("udp", &["shortcut"]);
-}
-
-#[test]
 fn a_takeover_loses_no_packet_with_multishot_reads_and_two_workers() {
     another_daemon_takes_over("vxlan", &["io=uring-multishot", "workers=2"]);
 }

@@ -109,3 +109,17 @@ fn a_daemon_that_is_not_relieved_after_all_goes_ahead_of_the_stack_again() {
     let log = stopped(&mut path);
     assert_eq!(log.matches(TAKEN).count(), 2, "{log}");
 }
+
+/// A queue of the device has one such socket at a time.
+#[test]
+fn a_daemon_that_takes_over_goes_through_sockets_and_says_so() {
+    let mut path = up("udp+shortcut", Profile::Wire);
+    let mut old = path.add(Side::A, flanneld(), &["--takeover"]).unwrap();
+    assert!(old.wait().unwrap().success());
+    talk(&path);
+    let log = stopped(&mut path);
+    assert!(
+        log.contains("are not taken off eth0 by a daemon that takes over"),
+        "{log}"
+    );
+}
