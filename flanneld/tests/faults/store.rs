@@ -122,8 +122,8 @@ fn history_compacted_behind_our_back_is_not_missed(api: Api) {
     scene.await_line(&mark, LOST);
     write_peer(&gateway, 201);
     scene.forget_history();
-    heal(&scene);
     let healed = scene.mark(Side::A);
+    heal(&scene);
     let found = scene.await_line(&healed, "3 peer subnets");
     let outcome = probe.stop();
     report(
