@@ -13,7 +13,7 @@ use crate::sys;
 
 /// Every child that has not been waited for, for `kill_all`.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running daemon whose output goes to a file.
 #[derive(Debug)]

@@ -77,8 +77,15 @@ impl MessageBatch {
         let (first, none) = (self.messages.as_mut_ptr(), std::ptr::null_mut());
         // SAFETY: recvmmsg(2) writes `count` headers and at most `iov_len` bytes into each buffer, all
         // owned by self, borrowed mutably and of fixed address; a null timeout is allowed.
-        let received =
-            unsafe { libc::recvmmsg(socket.as_raw_fd(), first, count, libc::MSG_DONTWAIT, none) };
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                first,
+                count,
+                libc::MSG_DONTWAIT as _,
+                none,
+            )
+        };
         check(received.into())
     }
 }

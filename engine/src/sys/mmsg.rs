@@ -30,18 +30,15 @@ struct Control {
 }
 
 const CONTROL_EMPTY: Control = Control {
-    header: libc::cmsghdr {
-        cmsg_len: 0,
-        cmsg_level: 0,
-        cmsg_type: 0,
-    },
+    // SAFETY: `cmsghdr` is plain old data for which all zeroes is a valid value. Not every C library's has the same fields.
+    header: unsafe { std::mem::zeroed() },
     data: [0; 8],
 };
 
 impl Control {
     fn new(level: c_int, kind: c_int, value: &[u8]) -> Self {
         let mut control = CONTROL_EMPTY;
-        control.header.cmsg_len = size_of::<libc::cmsghdr>() + value.len();
+        control.header.cmsg_len = (size_of::<libc::cmsghdr>() + value.len()) as _;
         control.header.cmsg_level = level;
         control.header.cmsg_type = kind;
         control.data[..value.len()].copy_from_slice(value);
@@ -344,7 +341,11 @@ impl<'a> RecvBatch<'a> {
             ecn: 0,
             truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         };
-        let bytes = message.msg_hdr.msg_controllen;
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "not every C library counts in usize"
+        )]
+        let bytes = message.msg_hdr.msg_controllen as usize;
         for control in &self.controls[index][..bytes.div_ceil(size_of::<Control>()).min(4)] {
             read_control(control, &mut received);
         }
