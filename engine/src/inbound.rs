@@ -1,11 +1,14 @@
 //! Underlay -> TUN. In packet order:
 //!
-//! 1. receive a batch of messages, each one datagram or a joined run of them;
+//! 1. receive a batch of messages, each one datagram or a joined run of them, or of frames that the
+//!    kernel's stack has not seen;
 //! 2. for each message: its outer source must be a peer;
 //! 3. for each datagram in it: unwrap, check, see that it is for us and from somebody who may send
 //!    it, merge the ECN mark;
 //! 4. join consecutive packets of a flow into super-packets;
 //! 5. write them to the TUN.
+//!
+//! Which sockets are read, and in what order, is here; steps 2 to 5 are in `intake.rs`.
 //!
 //! The inner hop limit is left alone: it was lowered where the packet entered the tunnel, and the
 //! host that forwards it next lowers it again.
